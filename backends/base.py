@@ -1,0 +1,113 @@
+"""The Backend value, and how one is chosen."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_np.nn.ops import Ops
+from ddpm_np.randomness import generator
+
+NAMES = ("auto", "cupy", "numba", "numpy")
+
+
+class BackendError(RuntimeError):
+    """A backend that was asked for cannot run here; one sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Everything that differs between numpy, numba and cupy, as a value.
+
+    Attributes
+    ----------
+    name : str
+    xp : namespace
+        The array library, in its array API form.
+    device : str
+        For people: "cpu", or the GPU's name.
+    ops : Ops
+        The fused kernels, for :mod:`ddpm_np.nn`.
+    asarray : callable (values, dtype) -> array
+        Host values, or an array of this backend, as an array of this backend; dtype is
+        "float32" or "float64". Arrays of other libraries are refused with TypeError.
+    to_numpy : callable (array) -> NumPy array
+        Waits for the device.
+    normal : callable (key, shape, dtype) -> array
+        Standard normal draws, a pure function of the key, a tuple of integers
+        (seed, stream, step, ...).
+    synchronize : callable ()
+        Wait for the device; does nothing on the CPU.
+    """
+
+    name: str
+    xp: Any
+    device: str
+    ops: Ops
+    asarray: Callable[[Any, str], Any]
+    to_numpy: Callable[[Any], NDArray[Any]]
+    normal: Callable[[tuple[int, ...], tuple[int, ...], str], Any]
+    synchronize: Callable[[], None]
+
+
+def get_backend(name: str = "auto") -> Backend:
+    """Return a backend by name.
+
+    "auto" is cupy if a GPU really works, else numba if it is installed, else numpy.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    BackendError
+        If the backend cannot run here: why, and the install command.
+    """
+    if name not in NAMES:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
+    if name != "auto":
+        return _make(name)
+    for candidate in ("cupy", "numba"):
+        try:
+            return _make(candidate)
+        except BackendError:
+            continue
+    return _make("numpy")
+
+
+def describe_backend(asked: str, backend: Backend) -> str:
+    """One line for people: which backend runs, where, and why "auto" took it."""
+    line = f"backend: {backend.name} on {backend.device}"
+    if asked != "auto" or backend.name == "cupy":
+        return line
+    reasons = []
+    for candidate in ("cupy", "numba"):
+        if candidate == backend.name:
+            break
+        try:
+            _make(candidate)
+        except BackendError as error:
+            reasons.append(str(error))
+    return f"{line} (auto: {'; '.join(reasons)})"
+
+
+def host_normal(key: tuple[int, ...], shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Standard normal draws on the host, a pure function of the key."""
+    return generator(*key).standard_normal(shape, dtype=np.dtype(dtype).type)
+
+
+def host_asarray(values: Any, dtype: str) -> NDArray[Any]:
+    """Host values as a NumPy array; arrays of other libraries are refused."""
+    if hasattr(values, "__array_namespace__") and not isinstance(values, np.ndarray | np.generic):
+        raise TypeError(
+            f"values must be host values or a NumPy array, got an array of {type(values).__module__}; "
+            "copy it to the host first"
+        )
+    return np.ascontiguousarray(values, dtype=dtype)
+
+
+def _make(name: str) -> Backend:
+    backend: Backend = importlib.import_module(f"backends.{name}_backend").make()
+    return backend

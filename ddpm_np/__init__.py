@@ -1,0 +1,104 @@
+"""Denoising diffusion from scratch: every equation a function, checked against the truth.
+
+Time is 1-based, t = 1..T; tables have length T + 1. The bound is in nats. Arrays may come
+from any library that follows the array API standard.
+"""
+
+from ddpm_np.decoders import gaussian_decoder
+from ddpm_np.elbo import Elbo, PriorWarning, bits_per_dim, elbo_decomposition, middle_term, prior_term
+from ddpm_np.forward import q_moments, q_sample, q_step, q_step_moments, q_two_step_moments
+from ddpm_np.gaussians import (
+    kl_full,
+    kl_isotropic,
+    kl_normal_1d,
+    marginalise,
+    normal_log_density,
+)
+from ddpm_np.losses import (
+    bound_loss,
+    bound_weight,
+    eps_loss_weight,
+    loss_constant,
+    mean_loss_weight,
+    simple_loss,
+    v_loss_weight,
+    x0_loss_weight,
+)
+from ddpm_np.posterior import (
+    eps_from_v,
+    eps_from_x0,
+    posterior_mean_from_eps,
+    predicted_eps,
+    predicted_x0,
+    q_posterior,
+    training_target,
+    v_from_x0_and_eps,
+    x0_from_eps,
+    x0_from_mean,
+    x0_from_v,
+)
+from ddpm_np.reverse import model_mean, prior_log_density, reverse_variance
+from ddpm_np.samplers import ancestral_sample
+from ddpm_np.schedules import (
+    Schedule,
+    cosine_schedule,
+    linear_schedule,
+    quadratic_schedule,
+    scaled_linear_schedule,
+    schedule_from_alpha_bar,
+    schedule_from_beta,
+    sigmoid_schedule,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Elbo",
+    "PriorWarning",
+    "Schedule",
+    "ancestral_sample",
+    "bits_per_dim",
+    "bound_loss",
+    "bound_weight",
+    "cosine_schedule",
+    "elbo_decomposition",
+    "eps_from_v",
+    "eps_from_x0",
+    "eps_loss_weight",
+    "gaussian_decoder",
+    "kl_full",
+    "kl_isotropic",
+    "kl_normal_1d",
+    "linear_schedule",
+    "loss_constant",
+    "marginalise",
+    "mean_loss_weight",
+    "middle_term",
+    "model_mean",
+    "normal_log_density",
+    "posterior_mean_from_eps",
+    "predicted_eps",
+    "predicted_x0",
+    "prior_log_density",
+    "prior_term",
+    "q_moments",
+    "q_posterior",
+    "q_sample",
+    "q_step",
+    "q_step_moments",
+    "q_two_step_moments",
+    "quadratic_schedule",
+    "reverse_variance",
+    "scaled_linear_schedule",
+    "schedule_from_alpha_bar",
+    "schedule_from_beta",
+    "sigmoid_schedule",
+    "simple_loss",
+    "training_target",
+    "v_from_x0_and_eps",
+    "v_loss_weight",
+    "x0_from_eps",
+    "x0_from_mean",
+    "x0_from_v",
+    "x0_loss_weight",
+]

@@ -1,0 +1,180 @@
+"""What every formula needs of its array arguments: checks, and coefficients cast to them.
+
+Checks happen here, at the boundary of the public functions, and look only at what the host
+knows (type, shape, dtype, device): nothing in this module waits for an accelerator, except
+:func:`check_finite` and a time argument that lives on one.
+"""
+
+import operator
+from typing import Any, TypeAlias
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_array_api_obj
+from numpy.typing import NDArray
+
+Array: TypeAlias = Any
+"""An array of any library that follows the array API standard."""
+
+Table: TypeAlias = NDArray[np.float64]
+"""A host float64 array indexed by time, of length T + 1."""
+
+Times: TypeAlias = int | NDArray[np.integer[Any]]
+"""One time for the whole batch, or one per example, on the host."""
+
+
+def describe(value: object) -> str:
+    """Say in a few words what an argument was, for error messages."""
+    if is_array_api_obj(value):
+        kind = type(value)
+        return f"{kind.__module__.split('.')[0]} array of shape {value.shape}, dtype {value.dtype}"  # type: ignore[attr-defined]
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def check_integer(name: str, value: object, minimum: int, maximum: int | None = None) -> int:
+    """Return ``value`` as an int within bounds; floats and bools are refused."""
+    allowed = f">= {minimum}" if maximum is None else f"between {minimum} and {maximum}"
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be an integer {allowed}, got {describe(value)}") from None
+    if number < minimum or (maximum is not None and number > maximum):
+        raise ValueError(f"{name} must be {allowed}, got {number}")
+    return number
+
+
+def check_real(name: str, value: object, low: float, high: float, *, closed: bool = False) -> float:
+    """Return ``value`` as a float inside (low, high), or [low, high] when ``closed``."""
+    bounds = f"[{low:g}, {high:g}]" if closed else f"({low:g}, {high:g})"
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number in {bounds}, got {describe(value)}") from None
+    inside = low <= number <= high if closed else low < number < high
+    if not inside:
+        raise ValueError(f"{name} must lie in {bounds}, got {number:g}")
+    return number
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    """Return ``value`` if it is one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def check_arrays(**arrays: Array) -> Any:
+    """Check that the named arrays agree, and return their namespace.
+
+    They must be real floating arrays of one library, one device, one dtype and one shape
+    (B, ...) with B >= 1.
+    """
+    names = list(arrays)
+    for name, x in arrays.items():
+        if not is_array_api_obj(x):
+            raise TypeError(f"{name} must be an array, got {describe(x)}")
+    first_name, first = names[0], arrays[names[0]]
+    for name in names[1:]:
+        if type(arrays[name]) is not type(first):
+            raise TypeError(
+                f"{name} must come from the same array library as {first_name}, "
+                f"got {describe(arrays[name])} beside {describe(first)}"
+            )
+    xp = array_namespace(first)
+    for name, x in arrays.items():
+        if not xp.isdtype(x.dtype, "real floating"):
+            raise TypeError(f"{name} must have a real floating dtype, got {x.dtype}")
+        if x.dtype != first.dtype:
+            raise TypeError(f"{name} must have the dtype of {first_name}, {first.dtype}, got {x.dtype}")
+        if x.shape != first.shape:
+            raise ValueError(f"{name} must have the shape of {first_name}, {first.shape}, got {x.shape}")
+        if device(x) != device(first):
+            raise ValueError(
+                f"{name} must be on the device of {first_name}, {device(first)}, got {device(x)}"
+            )
+    if len(first.shape) == 0 or 0 in first.shape:
+        raise ValueError(
+            f"{first_name} must have shape (B, ...) with at least one example and no empty axis, "
+            f"got {first.shape}"
+        )
+    return xp
+
+
+def check_finite(name: str, x: Array) -> None:
+    """Raise if an array holds NaN or infinity. Waits for the device."""
+    xp = array_namespace(x)
+    bad = int(xp.count_nonzero(~xp.isfinite(x)))
+    if bad:
+        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of its {x.size} entries")
+
+
+def to_host(x: Array) -> NDArray[Any]:
+    """Copy an array of any library to a NumPy array. Explicit, and waits for the device."""
+    if isinstance(x, np.ndarray):
+        return x
+    return np.from_dlpack(x, device="cpu", copy=True)
+
+
+def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times:
+    """Return ``t`` on the host, as an int or an integer array of shape (batch,).
+
+    Out-of-range indices wrap silently in array libraries, so the range is checked here.
+    ``batch=None`` allows any one-dimensional array.
+    """
+    if not is_array_api_obj(t) or isinstance(t, np.generic):
+        return check_integer("t", t, minimum, T)
+    times = to_host(t)
+    if not np.issubdtype(times.dtype, np.integer):
+        raise TypeError(f"t must hold integers between {minimum} and {T}, got dtype {times.dtype}")
+    if times.ndim == 0:
+        return check_integer("t", int(times), minimum, T)
+    if times.ndim != 1 or (batch is not None and times.shape[0] != batch):
+        wanted = "(B,)" if batch is None else f"({batch},)"
+        raise ValueError(
+            f"t must be an int or have shape {wanted}, one time per example, got {times.shape}"
+        )
+    if times.size and (times.min() < minimum or times.max() > T):
+        raise ValueError(
+            f"t must be between {minimum} and {T}, got values from {times.min()} to {times.max()}"
+        )
+    return times
+
+
+def coefficient(values: Any, like: Array) -> Array | float:
+    """Make host float64 coefficients, taken from a table at t, ready to multiply ``like``.
+
+    A scalar (t was an int) gives a float. Values of shape (B,) give an array of shape
+    (B, 1, ..., 1) with the dtype and device of ``like``: the one place where host tables
+    meet device arrays.
+    """
+    xp = array_namespace(like)
+    largest = float(np.max(np.abs(values)))
+    if not largest <= float(xp.finfo(like.dtype).max):
+        raise ValueError(
+            f"a coefficient of this schedule at t is {largest:.3g}, which {like.dtype} cannot hold: "
+            "alpha_bar[t] is too close to 0 for this formula"
+        )
+    if np.ndim(values) == 0:
+        return float(values)
+    shape = (-1,) + (1,) * (len(like.shape) - 1)
+    return xp.asarray(np.reshape(values, shape), dtype=like.dtype, device=device(like))
+
+
+def coefficient_array(values: Any, like: Array) -> Array:
+    """Like :func:`coefficient`, but a scalar gives an array of shape ()."""
+    value = coefficient(values, like)
+    if isinstance(value, float):
+        return array_namespace(like).asarray(value, dtype=like.dtype, device=device(like))
+    return value
+
+
+def sum_features(x: Array) -> Array:
+    """Sum over all axes but the first: shape (B, ...) to (B,)."""
+    xp = array_namespace(x)
+    if len(x.shape) == 1:
+        return x
+    return xp.sum(x, axis=tuple(range(1, len(x.shape))))

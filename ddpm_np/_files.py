@@ -1,0 +1,80 @@
+"""Files that are either the old ones or the new ones, never half of each."""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path`` only once it is complete and on disk.
+
+    What is written goes to a temporary file in the same folder. At the end of the ``with``
+    block it is flushed, synced and renamed to ``path``; a reader sees the old content or the
+    new one at any time, also after a crash. If anything is raised, KeyboardInterrupt and a
+    full disk included, the temporary file is removed and the old file is as it was.
+
+    Parameters
+    ----------
+    path : path
+        Its folder must exist. A symbolic link is followed, not replaced.
+
+    Yields
+    ------
+    binary file, open for writing
+
+    Raises
+    ------
+    ValueError
+        If ``path`` exists and is no regular file.
+    FileNotFoundError
+        If its folder does not exist.
+    OSError
+        If the file cannot be written.
+    """
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ValueError(f"path must name a regular file, got {os.fspath(path)!r}")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"path must lie in an existing folder, got {os.fspath(path)!r}")
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def write_json(path: str | os.PathLike[str], obj: object) -> None:
+    """Write ``obj`` as indented JSON, atomically.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If JSON cannot hold it; NaN and infinity are no JSON.
+    OSError
+        As :func:`atomic_write`.
+    """
+    text = json.dumps(obj, indent=2, allow_nan=False) + "\n"
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def _sync_folder(folder: str) -> None:
+    """Make a rename durable, where the system can: the new content is in place either way."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

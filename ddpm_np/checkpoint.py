@@ -1,0 +1,170 @@
+"""Checkpoints: the state of a run in one .npz file, all or nothing.
+
+The file holds, by name, every parameter, its running average and both moments of the
+optimizer (``params/0/weight``, ``average/0/weight``, ...), the table of beta, and under
+``about`` a JSON text with the step and the configuration. Read one with ``numpy.load``.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_np._arrays import Array
+from ddpm_np._files import atomic_write
+from ddpm_np.nn.optimizers import AdamState
+from ddpm_np.nn.tree import named_leaves
+from ddpm_np.training import Recipe, TrainState
+
+FORMAT = "ddpm-np checkpoint 1"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read or does not fit; one sentence that says which and why."""
+
+
+def save_checkpoint(
+    path: Path,
+    recipe: Recipe,
+    state: TrainState,
+    configuration: Mapping[str, Any],
+    to_numpy: Callable[[Array], NDArray[Any]],
+) -> None:
+    """Write the state of a run to ``path``, atomically.
+
+    Parameters
+    ----------
+    path : Path
+    recipe : Recipe
+    state : TrainState
+    configuration : mapping
+        What makes the run what it is, JSON-able: seed, sizes, learning rate, ...
+    to_numpy : callable
+        Brings an array of the state to the host.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or the disk is full; the previous file is intact.
+    """
+    trees = {name: recipe.layout.unravel(to_numpy(flat)) for name, flat in _flat_arrays(state).items()}
+    about = {
+        "step": state.step,
+        "optimizer_step": state.optimizer.step,
+        "configuration": dict(configuration),
+    }
+    arrays = {
+        **dict(named_leaves(trees)),
+        "loss_sum": to_numpy(state.loss_sum),
+        "beta": recipe.schedule.beta,
+    }
+    write_archive(path, arrays, about)
+
+
+def load_checkpoint(
+    path: Path, recipe: Recipe, configuration: Mapping[str, Any], asarray: Callable[[Any], Array]
+) -> TrainState:
+    """Read a state that :func:`save_checkpoint` wrote for this recipe and configuration.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or from another configuration, schedule or network.
+    """
+    arrays, about = read_archive(path)
+    saved = about.get("configuration", {})
+    different = [
+        f"{name} was {saved.get(name)!r} and is now {configuration.get(name)!r}"
+        for name in dict.fromkeys([*saved, *configuration])
+        if saved.get(name) != configuration.get(name)
+    ]
+    if different:
+        raise CheckpointError(f"{path} is from another configuration: {'; '.join(different)}")
+    if not np.array_equal(arrays.get("beta", ()), recipe.schedule.beta):
+        raise CheckpointError(f"{path} is from another noise schedule")
+
+    places = dict(named_leaves(recipe.layout.tree))
+    flat = {}
+    for tree in ("params", "average", "adam_m", "adam_v"):
+        leaves = []
+        for name, place in places.items():
+            leaf = arrays.get(f"{tree}/{name}")
+            if leaf is None or leaf.shape != place.shape:
+                found = "is missing" if leaf is None else f"has shape {leaf.shape}"
+                raise CheckpointError(
+                    f"{path} is from another network: {tree}/{name} {found}, wanted {place.shape}"
+                )
+            leaves.append(leaf.reshape(-1))
+        flat[tree] = asarray(np.concatenate(leaves))
+    return TrainState(
+        about["step"],
+        flat["params"],
+        flat["average"],
+        AdamState(about["optimizer_step"], flat["adam_m"], flat["adam_v"]),
+        asarray(arrays["loss_sum"]),
+    )
+
+
+def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
+    """Write named arrays and a JSON-able description to ``path``.
+
+    The file is complete or not there: it is written beside ``path``, forced to disk and
+    renamed. An interrupted or failed write leaves the previous file as it was.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or the disk is full.
+    """
+    text = json.dumps({"format": FORMAT, **about}, allow_nan=False)
+    with atomic_write(path) as file:
+        np.savez(file, allow_pickle=False, about=np.array(text), **arrays)
+
+
+def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read what :func:`write_archive` wrote. Nothing in the file is executed.
+
+    Returns
+    -------
+    arrays : dict of name to array
+    about : dict
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, unreadable, truncated, damaged or something else.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                # Reading a member whole checks its CRC before any of it is believed.
+                member = io.BytesIO(archive.read(name))
+                array = np.lib.format.read_array(member, allow_pickle=False)
+                arrays[name.removesuffix(".npy")] = array
+        about: dict[str, Any] = json.loads(str(arrays.pop("about")[()]))
+        found = about.pop("format")
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no {path}") from None
+    except Exception as error:  # a damaged zip file raises nearly anything
+        raise CheckpointError(
+            f"{path} cannot be read, it is damaged or no checkpoint "
+            f"({type(error).__name__}: {' '.join(str(error).split())})"
+        ) from None
+    if found != FORMAT:
+        raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT!r}")
+    return arrays, about
+
+
+def _flat_arrays(state: TrainState) -> dict[str, Array]:
+    return {
+        "params": state.params,
+        "average": state.average,
+        "adam_m": state.optimizer.m,
+        "adam_v": state.optimizer.v,
+    }

@@ -1,0 +1,226 @@
+"""The variational bound, term by term, in nats per example.
+
+    log p(x_0) >= ELBO = L_T + sum over t = 2..T of L_{t-1} + L_0,  M2 (19)
+
+Signs are M2's: the terms are to be maximised, L_T and every L_{t-1} are <= 0.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from array_api_compat import array_namespace
+
+from ddpm_np._arrays import (
+    Array,
+    Table,
+    check_arrays,
+    check_choice,
+    check_finite,
+    check_times,
+    describe,
+    sum_features,
+)
+from ddpm_np.decoders import Decoder, gaussian_decoder
+from ddpm_np.forward import q_moments, q_sample
+from ddpm_np.gaussians import kl_isotropic
+from ddpm_np.posterior import TARGETS, Target, q_posterior
+from ddpm_np.reverse import model_mean
+from ddpm_np.schedules import Schedule, check_schedule, check_table
+
+Predictor: TypeAlias = Callable[[Array, int], Array]
+"""A network or any other callable: (x_t, t) to a prediction of the shape of x_t."""
+
+Noise: TypeAlias = Callable[[int], Array] | Array
+"""Standard normal draws: a function of t, or an array of shape (T + 1, B, ...)."""
+
+
+PRIOR_LIMIT = 0.05
+"""Nats of -L_T above which x_T is no longer close to the prior, and a PriorWarning is given."""
+
+
+class PriorWarning(UserWarning):
+    """The schedule leaves too much of x_0 in x_T: sampling starts from the wrong distribution."""
+
+
+class Elbo(NamedTuple):
+    """The terms of the bound for each example, in nats.
+
+    Attributes
+    ----------
+    L_T : array, shape (B,)
+        Prior term, M2 (36).
+    L : array, shape (T + 1, B)
+        Entries t = 2..T are L_{t-1}, M2 (14)-(18); entries 0 and 1 are 0.
+    L_0 : array, shape (B,)
+        Reconstruction term.
+    total : array, shape (B,)
+        Their sum, the ELBO, M2 (19).
+    """
+
+    L_T: Array
+    L: Array
+    L_0: Array
+    total: Array
+
+
+def prior_term(schedule: Schedule, x0: Array) -> Array:
+    """L_T, the part of the bound that no network can change, M2 (36).
+
+        L_T = -KL(q(x_T | x_0) || p(x_T)),  p(x_T) = N(0, I)
+
+    Parameters
+    ----------
+    schedule : Schedule
+    x0 : array, shape (B, ...)
+
+    Returns
+    -------
+    array, shape (B,)
+        Nats, <= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x0 is not a real floating array of shape (B, ...).
+    """
+    mean, variance = q_moments(schedule, x0, schedule.T)
+    return -kl_isotropic(mean, variance, array_namespace(x0).zeros_like(x0), 1.0)
+
+
+def warn_of_prior(schedule: Schedule, L_T: Array) -> None:
+    """Give a :class:`PriorWarning` if -L_T averages more than ``PRIOR_LIMIT`` nats.
+
+    Waits for the device.
+    """
+    nats = -float(array_namespace(L_T).mean(L_T))
+    if nats > PRIOR_LIMIT:
+        left = math.sqrt(schedule.alpha_bar[-1])
+        warnings.warn(
+            f"the prior is off by {nats:.3g} nats (-L_T, which no training can reduce): "
+            f"at T = {schedule.T}, x_T still is {left:.2g} x_0 + noise, but sampling starts from pure "
+            "noise; take more steps or larger betas, such as scaled_linear_schedule(T)",
+            PriorWarning,
+            stacklevel=3,
+        )
+
+
+def middle_term(schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, sigma2: Table) -> Array:
+    """L_{t-1} for one draw of x_t, M2 (14)-(18).
+
+        L_{t-1} = -KL(q(x_{t-1} | x_t, x_0) || N(mean, sigma2[t] I))
+
+    Parameters
+    ----------
+    schedule : Schedule
+    x0, x_t : array, shape (B, ...)
+    t : int
+        2 <= t <= T.
+    mean : array, shape of x0
+        The model mean mu_theta(x_t, t).
+    sigma2 : Table, length T + 1
+        Reverse variances.
+
+    Returns
+    -------
+    array, shape (B,)
+        Nats, <= 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If t is out of range or the arrays do not agree.
+    """
+    check_times(t, check_schedule(schedule).T, None, minimum=2)
+    posterior_mean, posterior_variance = q_posterior(schedule, x0, x_t, t)
+    return -kl_isotropic(posterior_mean, posterior_variance, mean, float(sigma2[t]))
+
+
+def elbo_decomposition(
+    schedule: Schedule,
+    predict: Predictor,
+    x0: Array,
+    *,
+    noise: Noise,
+    sigma2: Table,
+    decoder: Decoder = gaussian_decoder,
+    target: Target = "eps",
+) -> Elbo:
+    """Estimate every term of the bound with one draw of x_t per example and time, M2 (19).
+
+        ELBO = L_T + sum over t = 2..T of L_{t-1} + L_0
+
+    Each term is unbiased. Works through the times one by one: memory is that of the network
+    at batch B, plus the T + 1 numbers kept per example.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    predict : callable (x_t, t) -> array of the shape of x_t
+        The network; ``t`` is an int. With ``target="eps"``, epsilon_theta.
+    x0 : array, shape (B, ...)
+        Observations.
+    noise : callable t -> array of the shape of x0, or array of shape (T + 1, B, ...)
+        Standard normal draws for x_t; entry 0 of an array is not used.
+    sigma2 : Table, length T + 1
+        Reverse variances, from :func:`ddpm_np.reverse_variance` or any other.
+    decoder : callable (x0, mean, variance) -> array of shape (B,)
+        log p(x_0 | x_1); :func:`ddpm_np.gaussian_decoder` or any other.
+    target : {"eps", "x0", "mean", "v"}
+        What the network predicts.
+
+    Returns
+    -------
+    Elbo
+        Nats per example. For bits per dimension divide by -d log(2).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x0 is empty, not finite or no real floating array, sigma2 has the wrong length or
+        is not positive, or the noise or a prediction does not agree with x0.
+    """
+    T = check_schedule(schedule).T
+    check_choice("target", target, TARGETS)
+    variances = check_table("sigma2", sigma2, T)
+    xp = check_arrays(x0=x0)
+    check_finite("x0", x0)
+    draw = _noise_function(noise, x0, T)
+    zeros = sum_features(xp.zeros_like(x0))
+    rows = [zeros, zeros]
+    for t in range(1, T + 1):
+        eps = draw(t)
+        check_arrays(x0=x0, noise=eps)
+        x_t = q_sample(schedule, x0, t, eps)
+        prediction = predict(x_t, t)
+        check_arrays(x0=x0, prediction=prediction)
+        mean = model_mean(schedule, x_t, t, prediction, target)
+        if t == 1:
+            L_0 = decoder(x0, mean, float(variances[1]))
+        else:
+            rows.append(middle_term(schedule, x0, x_t, t, mean, variances))
+    L = xp.stack(rows)
+    L_T = prior_term(schedule, x0)
+    warn_of_prior(schedule, L_T)
+    return Elbo(L_T, L, L_0, L_T + xp.sum(L, axis=0) + L_0)
+
+
+def bits_per_dim(nll: Array | float, dimensions: int) -> Array | float:
+    """Convert a negative log-likelihood in nats per example to bits per dimension.
+
+    bits = nll / (d log 2)
+    """
+    return nll / (dimensions * math.log(2.0))
+
+
+def _noise_function(noise: Noise, x0: Array, T: int) -> Callable[[int], Array]:
+    if callable(noise):
+        return noise
+    shape = getattr(noise, "shape", None)
+    if shape != (T + 1, *x0.shape):
+        raise ValueError(
+            f"noise must be a function of t or an array of shape (T + 1, *x0.shape) = "
+            f"{(T + 1, *x0.shape)}, got {describe(noise)}"
+        )
+    return lambda t: noise[t, ...]

@@ -1,0 +1,159 @@
+"""Gaussian densities and divergences, and the lemma on which q(x_t | x_0) rests. In nats."""
+
+import math
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from ddpm_np._arrays import Array, check_arrays, sum_features
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+def normal_log_density(x: Array, mean: Array, variance: Array | float) -> Array:
+    """Log-density of N(x; mean, variance I), summed over all axes but the first.
+
+        log N = -1/2 * sum((x - mean)^2 / variance + log(variance) + log(2 pi))
+
+    Parameters
+    ----------
+    x, mean : array, shape (B, ...)
+    variance : array that broadcasts against x, or float
+        Positive.
+
+    Returns
+    -------
+    array, shape (B,)
+        Nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x and mean do not agree in library, dtype, device and shape.
+    """
+    xp = check_arrays(x=x, mean=mean)
+    variance = _full(variance, x)
+    return -0.5 * sum_features((x - mean) ** 2 / variance + xp.log(variance) + LOG_2PI)
+
+
+def kl_normal_1d(mean_1: Array, sigma_1: Array, mean_2: Array, sigma_2: Array) -> Array:
+    """KL(N(mean_1, sigma_1^2) || N(mean_2, sigma_2^2)) of scalars, elementwise, L 1.3.
+
+        KL = log(sigma_2 / sigma_1) + (sigma_1^2 + (mean_1 - mean_2)^2) / (2 sigma_2^2) - 1/2
+
+    Parameters
+    ----------
+    mean_1, sigma_1, mean_2, sigma_2 : array
+        One shape; the sigmas are standard deviations, positive.
+
+    Returns
+    -------
+    array
+        Nats, elementwise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not agree in library, dtype, device and shape.
+    """
+    xp = check_arrays(mean_1=mean_1, sigma_1=sigma_1, mean_2=mean_2, sigma_2=sigma_2)
+    return xp.log(sigma_2 / sigma_1) + (sigma_1**2 + (mean_1 - mean_2) ** 2) / (2.0 * sigma_2**2) - 0.5
+
+
+def kl_isotropic(mean_1: Array, var_1: Array | float, mean_2: Array, var_2: Array | float) -> Array:
+    """KL(N(mean_1, var_1 I) || N(mean_2, var_2 I)), summed over all axes but the first.
+
+        KL = 1/2 * sum(r - 1 - log(r) + (mean_1 - mean_2)^2 / var_2),  r = var_1 / var_2
+
+    Parameters
+    ----------
+    mean_1, mean_2 : array, shape (B, ...)
+    var_1, var_2 : array that broadcasts against the means, or float
+        Variances, positive.
+
+    Returns
+    -------
+    array, shape (B,)
+        Nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the means do not agree in library, dtype, device and shape.
+    """
+    xp = check_arrays(mean_1=mean_1, mean_2=mean_2)
+    var_1, var_2 = _full(var_1, mean_1), _full(var_2, mean_1)
+    excess = (var_1 - var_2) / var_2  # r - 1; log1p keeps the digits of nearly equal variances
+    return 0.5 * sum_features(excess - xp.log1p(excess) + (mean_1 - mean_2) ** 2 / var_2)
+
+
+def kl_full(
+    mean_1: NDArray[np.float64],
+    cov_1: NDArray[np.float64],
+    mean_2: NDArray[np.float64],
+    cov_2: NDArray[np.float64],
+) -> float:
+    """KL of two Gaussians with full covariance, L 6.2; host NumPy arrays.
+
+        KL = 1/2 * (log(det cov_2 / det cov_1) - d + tr(cov_2^-1 cov_1)
+                    + (mean_2 - mean_1)^T cov_2^-1 (mean_2 - mean_1))
+
+    Parameters
+    ----------
+    mean_1, mean_2 : array, shape (d,)
+    cov_1, cov_2 : array, shape (d, d)
+        Symmetric positive definite.
+
+    Returns
+    -------
+    float
+        Nats.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree or a covariance is not positive definite.
+    """
+    d = np.shape(mean_1)[0] if np.ndim(mean_1) == 1 else 0
+    for name, value, shape in (
+        ("mean_1", mean_1, (d,)),
+        ("mean_2", mean_2, (d,)),
+        ("cov_1", cov_1, (d, d)),
+        ("cov_2", cov_2, (d, d)),
+    ):
+        if d == 0 or np.shape(value) != shape:
+            raise ValueError(
+                "mean_1, mean_2 must have shape (d,) and cov_1, cov_2 shape (d, d), "
+                f"got {name} of shape {np.shape(value)}"
+            )
+    try:
+        factor_1, factor_2 = np.linalg.cholesky(cov_1), np.linalg.cholesky(cov_2)
+    except np.linalg.LinAlgError:
+        raise ValueError("cov_1 and cov_2 must be symmetric positive definite") from None
+    # With M = L_2^-1 L_1, tr(cov_2^-1 cov_1) = |M|^2 and log det M = half the log-ratio.
+    ratio = np.linalg.solve(factor_2, factor_1)
+    shift = np.linalg.solve(factor_2, np.asarray(mean_2) - np.asarray(mean_1))
+    log_det = float(np.sum(np.log(np.diag(factor_2)) - np.log(np.diag(factor_1))))
+    return log_det + 0.5 * (float(np.sum(ratio**2)) + float(shift @ shift) - d)
+
+
+def marginalise(a: float, s2: float, b: float, t2: float) -> tuple[float, float]:
+    """Marginalise y out of two linear-Gaussian steps, M2 (37).
+
+        integral of N(x; a y, s2) N(y; b z, t2) dy = N(x; a b z, s2 + t2 a^2)
+
+    Returns
+    -------
+    slope, variance : float
+        Of x given z: a * b and s2 + t2 * a^2. Arrays work elementwise.
+    """
+    return a * b, s2 + t2 * a**2
+
+
+def _full(variance: Array | float, like: Array) -> Array:
+    """Broadcast a variance to the shape of ``like``, so that sums over features count it d times."""
+    xp = array_namespace(like)
+    if isinstance(variance, int | float):
+        return xp.full_like(like, variance)
+    return xp.broadcast_to(variance, like.shape)

@@ -1,0 +1,128 @@
+"""Layers: frozen hyper-parameters with three pure methods. Each backward mirrors its forward.
+
+params   = layer.init(rng)                              host float64
+y, cache = layer.forward(params, x, ops)
+dx, grads = layer.backward(params, cache, dy, ops)      grads has the type of params
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.random import Generator
+
+from ddpm_np._arrays import Array, Table, check_integer, check_real
+from ddpm_np.nn.ops import Ops
+from ddpm_np.nn.tree import Tree
+
+
+class Layer(Protocol):
+    """What every layer and combinator offers."""
+
+    def init(self, rng: Generator) -> Tree:
+        """Draw initial parameters, on the host in float64."""
+        ...
+
+    def forward(self, params: Tree, x: Array, ops: Ops) -> tuple[Array, Any]:
+        """Return the output and what backward needs."""
+        ...
+
+    def backward(self, params: Tree, cache: Any, dy: Array, ops: Ops) -> tuple[Array, Tree]:
+        """Return the gradients of the input and of the parameters."""
+        ...
+
+
+class LinearParams(NamedTuple):
+    """Parameters of :class:`Linear`, or their gradients."""
+
+    weight: Array
+    """Shape (inputs, outputs)."""
+    bias: Array
+    """Shape (outputs,)."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Affine map of rows: y = x @ weight + bias, shapes (B, inputs) to (B, outputs).
+
+    Weights start as N(0, gain^2 / inputs), biases at 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no integer >= 1 or the gain is negative.
+    """
+
+    inputs: int
+    outputs: int
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_integer("inputs", self.inputs, 1)
+        check_integer("outputs", self.outputs, 1)
+        check_real("gain", self.gain, 0.0, math.inf, closed=True)
+
+    def init(self, rng: Generator) -> LinearParams:
+        """Draw weights; zero biases."""
+        scale = self.gain / math.sqrt(self.inputs)
+        weight = scale * rng.standard_normal((self.inputs, self.outputs))
+        return LinearParams(weight, np.zeros(self.outputs))
+
+    def forward(self, params: LinearParams, x: Array, ops: Ops) -> tuple[Array, Array]:
+        """Return x @ weight + bias; the cache is x."""
+        return ops.linear(x, params.weight, params.bias), x
+
+    def backward(
+        self, params: LinearParams, cache: Array, dy: Array, ops: Ops
+    ) -> tuple[Array, LinearParams]:
+        """Return dy @ weight^T, and the gradients x^T @ dy and the sum of dy over rows."""
+        dx, dweight, dbias = ops.linear_backward(dy, cache, params.weight)
+        return dx, LinearParams(dweight, dbias)
+
+
+@dataclass(frozen=True)
+class SiLU:
+    """Elementwise y = x / (1 + exp(-x)); no parameters."""
+
+    def init(self, rng: Generator) -> tuple[()]:
+        """Return no parameters."""
+        return ()
+
+    def forward(self, params: tuple[()], x: Array, ops: Ops) -> tuple[Array, tuple[Array, Array]]:
+        """Return y; the cache is (y, gate) with y = x * gate."""
+        y, gate = ops.silu(x)
+        return y, (y, gate)
+
+    def backward(
+        self, params: tuple[()], cache: tuple[Array, Array], dy: Array, ops: Ops
+    ) -> tuple[Array, tuple[()]]:
+        """Return dy * (gate + y * (1 - gate))."""
+        y, gate = cache
+        return ops.silu_backward(dy, y, gate), ()
+
+
+@functools.lru_cache(maxsize=8)
+def time_embedding(T: int, size: int) -> Table:
+    """Sinusoidal embedding of the times 0..T; host float64, shape (T + 1, size).
+
+        embedding[t] = (sin(t' f_1), ..., sin(t' f_k), cos(t' f_1), ..., cos(t' f_k))
+        t' = 1000 t / T,  k = size / 2,  f_i = 10000^(-(i - 1) / k)
+
+    As in Ho et al. 2020, but t is rescaled, so that networks for any T see one range.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If T is no integer >= 1 or size no even integer >= 2.
+    """
+    check_integer("T", T, 1)
+    if check_integer("size", size, 2) % 2:
+        raise ValueError(f"size must be even, half sines and half cosines, got {size}")
+    half = size // 2
+    frequencies = np.exp(-math.log(10000.0) * np.arange(half) / half)
+    angles = (1000.0 / T) * np.arange(T + 1)[:, None] * frequencies
+    table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    table.flags.writeable = False
+    return table

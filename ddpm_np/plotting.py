@@ -1,0 +1,349 @@
+"""Pictures of data, samples, trajectories, losses, bounds and schedules.
+
+Every function takes host arrays and returns a matplotlib ``Figure`` of its own: no pyplot, no
+global state, no display. :func:`save` writes one. An argument of the wrong type or shape raises
+TypeError or ValueError that names it. The colours are those of Okabe and Ito.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from ddpm_np._arrays import check_integer, check_real, describe
+from ddpm_np._files import atomic_write
+from ddpm_np.schedules import Schedule, check_schedule
+
+Floats: TypeAlias = NDArray[np.float64]
+Path: TypeAlias = str | os.PathLike[str]
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
+BLUE, VERMILLION, _, _, _, SKY, _ = PALETTE
+_LINE_STYLES = ("-", "--", "-.", ":")
+_MARGIN = 0.1  # of the extent of the points, on each side
+_TRIM = 0.002  # share of the points of a trajectory that may lie beyond each side of its panels
+_MOST_BARS = 60  # above this, bars become one filled outline over a logarithmic axis
+_LAST_FRAME_MS = 2000
+_NO_DATES = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def plot_samples(
+    data: ArrayLike, samples: ArrayLike, *, titles: tuple[str, str] = ("data", "samples")
+) -> Figure:
+    """Draw data beside samples on the same axes: dots for (n, 2), histograms for (n,) or (n, 1).
+
+    The limits are those of the data, so that a few wild samples do not shrink the picture; the
+    panel says how many lie outside. Samples may be NaN or infinite: that is outside too.
+    """
+    panels = [_array("data", data, 2, 1, 0), _array("samples", samples, 2, 1, 0)]
+    panels = [points.reshape(len(points), -1) for points in panels]
+    two = panels[0].shape[1] == 2
+    if panels[1].shape[1] != panels[0].shape[1]:
+        raise ValueError(
+            f"samples must have the columns of data, {np.shape(data)}, got {np.shape(samples)}"
+        )
+    if not np.all(np.isfinite(panels[0])):
+        raise ValueError("data must be finite, got NaN or infinite entries")
+    window = _window("data", panels[0])
+    figure = Figure(figsize=(7.6, 4.3 if two else 3.2), layout="constrained")
+    both = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, points, title, color in zip(both, panels, titles, PALETTE[:2], strict=True):
+        axes.set(title=title, xlabel="coordinate 1" if two else "value")
+        if two:
+            _dots(axes, points, window, color)
+        else:
+            _histogram(axes, points, window, fill=True, color=color, alpha=0.7)
+        outside = np.count_nonzero(~_inside(points, window))
+        if outside:
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2.0}
+            text = f"{outside} of {len(points)} outside"
+            axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", fontsize="small", bbox=box)
+    both[0].set_ylabel("coordinate 2" if two else "density")
+    if not two:
+        _histogram(both[1], panels[0], window, color=BLUE, linewidth=1.2, label=titles[0])
+        both[1].legend(loc="upper right", fontsize="small", frameon=False)
+        both[1].set_ylim(0.0, 1.2 * both[1].dataLim.y1)  # room for the text and the legend
+    return figure
+
+
+def plot_trajectory(
+    forward: Sequence[ArrayLike], reverse: Sequence[ArrayLike], times: ArrayLike
+) -> Figure:
+    """Draw the forward chain from x_0 to x_T above the reverse chain from x_T to x_0.
+
+    Parameters
+    ----------
+    forward : sequence of arrays, shape (n, 2)
+        x_t at each of ``times``, in their order.
+    reverse : sequence of arrays, shape (n, 2)
+        x_t in the opposite order, from the largest time to the smallest.
+    times : integers, increasing
+    """
+    (first, t), (second, _) = _chain("forward", forward, times), _chain("reverse", reverse, times)
+    if np.any(np.diff(t) <= 0):
+        raise ValueError(f"times must increase, from the data to the prior, got {t.tolist()}")
+    window = _window("forward", np.concatenate(first), _TRIM)
+    figure = Figure(figsize=(0.5 + 1.5 * len(t), 3.7), layout="constrained")
+    grid = figure.subplots(2, len(t), squeeze=False)
+    grid[0, 0].set_ylabel("forward\n" + r"$q(x_t \mid x_0)$")
+    grid[1, 0].set_ylabel("reverse\n" + r"$p_\theta(x_{t-1} \mid x_t)$")
+    for panels, row, order, color in zip(grid, (first, second), (t, t[::-1]), PALETTE[:2], strict=True):
+        for axes, points, time in zip(panels, row, order, strict=True):
+            _dots(axes, points, window, color, scale=0.3)
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(f"$t = {time}$", fontsize="medium")
+    return figure
+
+
+def animate_reverse(
+    trajectory: Sequence[ArrayLike], times: ArrayLike, path: Path, *, fps: float = 20.0
+) -> None:
+    """Write the reverse chain as an animated GIF, atomically; the last frame stays for a while.
+
+    Parameters
+    ----------
+    trajectory : sequence of arrays, shape (n, 2)
+        x_t in the order shown, from the prior to the data.
+    times : integers, one for each frame
+    path : path that ends in .gif
+    fps : float in [0.1, 50]
+        Frames a second; GIF rounds their durations to hundredths of a second.
+    """
+    _suffix(path, (".gif",))
+    frames, t = _chain("trajectory", trajectory, times)
+    frame_ms = 10 * round(100.0 / check_real("fps", fps, 0.1, 50.0, closed=True))
+    window = _window("trajectory", np.concatenate([frames[0], frames[-1]]), _TRIM)
+    figure = Figure(figsize=(4.0, 4.3), dpi=100, layout="constrained")
+    canvas: Any = FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xticks=[], yticks=[])
+    dots = _dots(axes, frames[0], window, BLUE)
+    images = []
+    for points, time in zip(frames, t, strict=True):
+        dots.set_offsets(points[_inside(points, window)])
+        axes.set_title(f"$x_t$, $t = {time}$", loc="left")
+        canvas.draw()
+        figure.set_layout_engine("none")  # the layout that the first drawing found serves all
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+    # One palette for all frames, from the most spread and the most crowded.
+    ends = Image.fromarray(np.concatenate([np.asarray(images[0]), np.asarray(images[-1])]))
+    palette = ends.quantize(32)
+    images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    timing = {"duration": [frame_ms] * (len(images) - 1) + [_LAST_FRAME_MS], "loop": 0}
+    with atomic_write(path) as file:
+        images[0].save(file, format="GIF", save_all=True, append_images=images[1:], **timing)
+
+
+def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -> Figure:
+    """Draw the training loss: a light dot for every value, their running mean as a line.
+
+    ``smooth`` is the width of the centred running mean in points, by default 2 % of them; 1 draws
+    no line. Values that are not finite are left out, and the legend says how many.
+    """
+    x, y = _array("steps", steps, 0), _array("loss", loss, 0)
+    if x.shape != y.shape:
+        raise ValueError(f"loss must have the shape of steps, {x.shape}, got {y.shape}")
+    finite = np.isfinite(y)
+    if not finite.any():
+        raise ValueError("loss must have at least one finite value, got none")
+    label = "values" if finite.all() else f"values ({np.count_nonzero(~finite)} not finite)"
+    x, y = x[finite], y[finite]
+    width = min(max(1, len(y) // 50), 500) if smooth is None else check_integer("smooth", smooth, 1)
+    window = np.ones(min(width, len(y)))
+    figure, axes = _single()
+    alpha = float(np.clip(30.0 / np.sqrt(len(y)), 0.2, 0.9))
+    axes.plot(x, y, ".", markersize=2.5, color=SKY, alpha=alpha, label=label, rasterized=True)
+    if len(window) > 1:
+        # Near the ends the mean runs over the part of the window that lies inside.
+        mean = np.convolve(y, window, "same") / np.convolve(np.ones_like(y), window, "same")
+        axes.plot(x, mean, color=BLUE, linewidth=1.8, label=f"mean over {len(window)}")
+    axes.set(xlabel="step", ylabel="mean squared error", yscale="log" if y.min() > 0.0 else "linear")
+    legend: Any = axes.legend(frameon=False, markerscale=3.0)
+    legend.legend_handles[0].set_alpha(1.0)
+    return figure
+
+
+def plot_elbo(
+    L: ArrayLike,
+    *,
+    L_T: float | None = None,
+    L_0: float | None = None,
+    oracle: ArrayLike | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw the terms of the bound, M2 (19): a bar of height -L_{t-1} in nats for t = 2 ... T.
+
+    Terms that sampling noise has pushed to 0 or above have no place on the logarithmic axis; the
+    label of the other axis counts them, and the sum above the panel contains them.
+
+    Parameters
+    ----------
+    L : array, shape (T + 1,)
+        Averaged over examples; entries 2 ... T are L_{t-1}, M2 (32), the others are not looked at.
+    L_T, L_0 : float, optional
+        The two end terms, M2 (36) and (19), written as numbers.
+    oracle : array, shape (T + 1,), optional
+        The terms of the Bayes-optimal denoiser, drawn as a line.
+    title : str, optional
+    """
+    terms = {"model": _terms("L", L)} | ({} if oracle is None else {"oracle": _terms("oracle", oracle)})
+    if oracle is not None and terms["oracle"].shape != terms["model"].shape:
+        raise ValueError(f"oracle must have the shape of L, {np.shape(L)}, got {np.shape(oracle)}")
+    T = len(terms["model"]) + 1
+    middle, hidden = float(np.sum(terms["model"])), int(np.sum(terms["model"] >= 0.0))
+    total = None if L_T is None or L_0 is None else L_T + middle + L_0
+    numbers = {"$L_T$": L_T, r"$\sum\,L_{t-1}$": middle, "$L_0$": L_0, "ELBO": total}
+    line = ",  ".join(f"{name} = {value:.4g}" for name, value in numbers.items() if value is not None)
+    figure, axes = _single()
+    axes.set_title(f"{line} nats".replace("-", "−"), loc="left", fontsize="small", pad=10.0)
+    note = f"   (terms ≥ 0, not shown: {hidden})" if hidden else ""
+    axes.set(xlabel=f"$t${note}", ylabel="$-L_{t-1}$ (nats)")
+    if title is not None:
+        figure.suptitle(title)
+    heights = {name: np.where(values < 0.0, -values, np.nan) for name, values in terms.items()}
+    shown = np.concatenate(list(heights.values()))
+    if not np.any(shown > 0.0):
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, f"$T = {T}$: no terms $L_{{t-1}} < 0$", ha="center", va="center")
+        return figure
+    edges = np.arange(2, T + 2) - 0.5
+    if T <= _MOST_BARS:
+        handles: list[Any] = [axes.bar(np.arange(2, T + 1), heights["model"], color=SKY, label="model")]
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    else:
+        handles = [axes.stairs(heights["model"], edges, fill=True, color=SKY, label="model")]
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+    if oracle is not None:
+        style: dict[str, Any] = {"baseline": None, "color": VERMILLION, "linewidth": 1.5}
+        handles.append(axes.stairs(heights["oracle"], edges, label="oracle", **style))
+        axes.legend(handles=handles, frameon=False)
+    top = np.nanmax(shown)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(max(np.nanmin(shown) / 2.0, top * 1e-12), top * 2.0))
+    axes.set_yscale("log")
+    return figure
+
+
+def plot_schedule(schedules: Mapping[str, Schedule]) -> Figure:
+    """Draw beta_t, alpha_bar_t and the log signal-to-noise ratio of named schedules over t / T.
+
+    log_snr[t] = log(alpha_bar[t] / (1 - alpha_bar[t]))
+    """
+    if not schedules:
+        raise ValueError("schedules must hold at least one schedule, got none")
+    figure = Figure(figsize=(10.0, 3.4), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for i, (name, value) in enumerate(schedules.items()):
+        schedule = check_schedule(value)
+        x = np.arange(schedule.T + 1) / schedule.T
+        log_snr = schedule.log_alpha_bar[1:] - np.log(schedule.one_minus_alpha_bar[1:])
+        style = {"color": PALETTE[i % len(PALETTE)], "linestyle": _LINE_STYLES[i % 4], "label": name}
+        panels[0].plot(x[1:], schedule.beta[1:], **style)
+        panels[1].plot(x, schedule.alpha_bar, **style)
+        panels[2].plot(x[1:], log_snr, **style)
+    panels[0].set(ylabel=r"$\beta_t$", yscale="log")
+    panels[1].set(ylabel=r"$\bar\alpha_t$")
+    panels[2].set(ylabel=r"$\log\,[\bar\alpha_t / (1 - \bar\alpha_t)]$")
+    for axes in panels:
+        axes.set_xlabel("$t / T$")
+        axes.spines[["top", "right"]].set_visible(False)
+    lines = panels[0].get_lines()
+    figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 5), frameon=False)
+    return figure
+
+
+def save(figure: Figure, path: Path, *, dpi: float = 150.0) -> None:
+    """Write a figure as PNG, SVG or PDF by the end of ``path``, atomically.
+
+    The same figure gives the same bytes: no dates, no random identifiers.
+    """
+    suffix = _suffix(path, tuple(_NO_DATES))
+    with matplotlib.rc_context({"svg.hashsalt": "ddpm-np"}), atomic_write(path) as file:
+        figure.savefig(file, format=suffix[1:], dpi=dpi, metadata=_NO_DATES[suffix])
+
+
+def _single() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _dots(axes: Axes, points: Floats, window: Floats, color: str, scale: float = 1.0) -> PathCollection:
+    """Dots that get smaller and fainter with their number; vector files hold them as pixels."""
+    axes.set(xlim=window[0], ylim=window[1], aspect="equal")
+    x, y = points[_inside(points, window)].T
+    root = float(np.sqrt(len(points)))
+    size, alpha = np.clip([200.0 / root, 30.0 / root], [1.0, 0.15], [20.0, 0.9])
+    return axes.scatter(x, y, scale * size, color, alpha=float(alpha), linewidths=0, rasterized=True)
+
+
+def _histogram(axes: Axes, points: Floats, window: Floats, **style: Any) -> None:
+    """Densities, in which values outside the window count towards the total but have no bar."""
+    edges = np.linspace(float(window[0, 0]), float(window[0, 1]), 61)
+    counts, _ = np.histogram(points[_inside(points, window)], edges)
+    axes.stairs(counts / (len(points) * (edges[1] - edges[0])), edges, **style)
+    axes.set_xlim(edges[0], edges[-1])
+
+
+def _window(name: str, points: Floats, trim: float = 0.0) -> Floats:
+    """Limits, shape (d, 2), of a cube around all points but a share ``trim`` at each end."""
+    finite = points[np.all(np.isfinite(points), axis=1)]
+    if not len(finite):
+        raise ValueError(f"{name} must have finite points, got none")
+    low, high = np.quantile(finite, [trim, 1.0 - trim], axis=0)
+    half = (0.5 + _MARGIN) * (float(np.max(high - low)) or 1.0)
+    return np.stack([(low + high) / 2.0 - half, (low + high) / 2.0 + half], axis=1)
+
+
+def _inside(points: Floats, window: Floats) -> Any:
+    return np.all((points >= window[:, 0]) & (points <= window[:, 1]), axis=1)
+
+
+def _array(name: str, values: ArrayLike, *columns: int) -> Floats:
+    """Return a float64 array of shape (n, d) for one d of ``columns``, where 0 stands for (n,)."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a host array of real numbers, got {describe(values)}") from None
+    if not array.size or array.shape[1:] not in [(d,) if d else () for d in columns]:
+        allowed = " or ".join(f"(n, {d})" if d else "(n,)" for d in columns)
+        raise ValueError(f"{name} must have shape {allowed} with n >= 1, got {array.shape}")
+    return array
+
+
+def _terms(name: str, values: ArrayLike) -> Floats:
+    """Entries 2 ... T of a table of length T + 1."""
+    table = _array(name, values, 0)
+    if len(table) < 2:
+        raise ValueError(f"{name} must have shape (T + 1,) with T >= 1, got {table.shape}")
+    if not np.all(np.isfinite(table[2:])):
+        raise ValueError(f"{name} must be finite for t = 2..T, got NaN or infinite entries")
+    return table[2:]
+
+
+def _chain(
+    name: str, frames: Sequence[ArrayLike], times: ArrayLike
+) -> tuple[list[Floats], NDArray[Any]]:
+    """Check a sequence of (n, 2) arrays and the time of each."""
+    t = np.asarray(times)
+    if t.ndim != 1 or not np.issubdtype(t.dtype, np.integer) or not len(t):
+        raise TypeError(f"times must be a non-empty sequence of integers, got {describe(times)}")
+    if len(frames) != len(t):
+        raise ValueError(f"{name} must hold one array for each of the {len(t)} times, got {len(frames)}")
+    return [_array(f"{name}[{i}]", frame, 2) for i, frame in enumerate(frames)], t
+
+
+def _suffix(path: Path, allowed: tuple[str, ...]) -> str:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in allowed:
+        raise ValueError(f"path must end in {' or '.join(allowed)}, got {os.fspath(path)!r}")
+    return suffix

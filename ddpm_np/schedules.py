@@ -1,0 +1,280 @@
+"""Noise schedules: how fast q(x_t | x_0) forgets x_0.
+
+Time runs t = 1 ... T as in the equations. Tables have length T + 1, so that ``alpha_bar[t]``
+is the product of alpha_1 ... alpha_t, and index 0 is the data end: ``alpha_bar[0] == 1``.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddpm_np._arrays import Table, check_integer, check_real, describe
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The tables of one noise schedule; host float64, read-only, length T + 1.
+
+    Make one with :func:`linear_schedule` and its siblings, or with
+    :func:`schedule_from_beta` and :func:`schedule_from_alpha_bar`.
+
+    Attributes
+    ----------
+    beta : Table
+        beta_t in (0, 1), the variance of one step (20); ``beta[0] == 0``.
+    alpha : Table
+        alpha_t = 1 - beta_t.
+    alpha_bar : Table
+        alpha_bar_t = alpha_1 * ... * alpha_t, M2 (22); ``alpha_bar[0] == 1``.
+    log_alpha_bar : Table
+        Its logarithm, which does not underflow.
+    one_minus_alpha_bar : Table
+        1 - alpha_bar_t, the variance of q(x_t | x_0), without cancellation.
+    posterior_variance : Table
+        beta_tilde_t, M2 (25); zero at t = 0 and t = 1.
+    """
+
+    beta: Table
+    alpha: Table
+    alpha_bar: Table
+    log_alpha_bar: Table
+    one_minus_alpha_bar: Table
+    posterior_variance: Table
+
+    @property
+    def T(self) -> int:
+        """The number of steps."""
+        return len(self.beta) - 1
+
+    def __post_init__(self) -> None:
+        for table in vars(self).values():
+            table.flags.writeable = False
+
+    def __repr__(self) -> str:
+        return (
+            f"Schedule(T={self.T}, beta={self.beta[1]:.4g}..{self.beta[-1]:.4g}, "
+            f"alpha_bar_T={self.alpha_bar[-1]:.4g})"
+        )
+
+
+def schedule_from_beta(beta: object) -> Schedule:
+    """Build a schedule from beta_1 ... beta_T.
+
+        log_alpha_bar[t] = sum over s = 1..t of log(1 - beta[s])
+
+    Parameters
+    ----------
+    beta : sequence of T numbers in (0, 1)
+        Without an entry for t = 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``beta`` is no sequence of numbers, is empty, or leaves (0, 1).
+    """
+    steps = _as_table("beta", beta)
+    if not np.all((steps > 0.0) & (steps < 1.0)):
+        t = int(np.argmin((steps > 0.0) & (steps < 1.0)))
+        raise ValueError(f"beta must lie strictly between 0 and 1, got beta[{t}] = {steps[t]:g}")
+    log_alpha_bar = np.concatenate([[0.0], _cumulative_sum(np.log1p(-steps))])
+    return _schedule(
+        beta=np.concatenate([[0.0], steps]),
+        alpha_bar=np.exp(log_alpha_bar),
+        log_alpha_bar=log_alpha_bar,
+        one_minus_alpha_bar=-np.expm1(log_alpha_bar),
+    )
+
+
+def schedule_from_alpha_bar(alpha_bar: object) -> Schedule:
+    """Build a schedule from a table of alpha_bar, which is kept to the last bit.
+
+        beta[t] = 1 - alpha_bar[t] / alpha_bar[t - 1]
+
+    Parameters
+    ----------
+    alpha_bar : sequence of T + 1 numbers
+        Starts with exactly 1 at t = 0 and decreases strictly, staying above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it does not.
+    """
+    table = _as_table("alpha_bar", alpha_bar)
+    if table[0] != 1.0:
+        raise ValueError(f"alpha_bar must start with alpha_bar[0] = 1, the data end, got {table[0]:g}")
+    if len(table) < 2:
+        raise ValueError("alpha_bar must have at least two entries, t = 0 and t = 1, got 1")
+    # Neighbours within a factor of two subtract exactly, so beta keeps all its digits.
+    beta = np.concatenate([[0.0], (table[:-1] - table[1:]) / table[:-1]])
+    if not np.all((beta[1:] > 0.0) & (beta[1:] < 1.0)):
+        t = 1 + int(np.argmin((beta[1:] > 0.0) & (beta[1:] < 1.0)))
+        raise ValueError(
+            "alpha_bar must decrease strictly and stay above 0, "
+            f"got alpha_bar[{t - 1}] = {table[t - 1]:g}, alpha_bar[{t}] = {table[t]:g}"
+        )
+    return _schedule(
+        beta=beta,
+        alpha_bar=table,
+        log_alpha_bar=np.log(table),
+        one_minus_alpha_bar=1.0 - table,
+    )
+
+
+def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
+    """Linear beta, Ho et al. 2020: from ``beta_1`` at t = 1 to ``beta_T`` at t = T.
+
+    The default range is meant for T = 1000. With far fewer steps x_T keeps much of x_0
+    (see :func:`scaled_linear_schedule`).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If T is no integer >= 1, or a beta leaves (0, 1).
+    """
+    low, high = _endpoints(beta_1, beta_T)
+    return schedule_from_beta(low + (high - low) * _ramp(T))
+
+
+def scaled_linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
+    """Linear beta scaled by 1000 / T, so that alpha_bar_T hardly depends on T.
+
+    The same as :func:`linear_schedule` at T = 1000.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As there; with the default range T must be at least 21, or beta_T reaches 1.
+    """
+    low, high = _endpoints(beta_1, beta_T)
+    steps = check_integer("T", T, 1)
+    if high * 1000 / steps >= 1.0:
+        raise ValueError(
+            f"T must exceed {1000 * high:g} for beta_T = {high:g}, got {steps}: "
+            f"the scaled beta_T * 1000 / T = {high * 1000 / steps:g} must stay below 1"
+        )
+    return schedule_from_beta((low + (high - low) * _ramp(steps)) * (1000 / steps))
+
+
+def quadratic_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
+    """Quadratic beta: the square root of beta is linear in t.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`linear_schedule`.
+    """
+    low, high = (math.sqrt(b) for b in _endpoints(beta_1, beta_T))
+    return schedule_from_beta((low + (high - low) * _ramp(T)) ** 2)
+
+
+def sigmoid_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02, width: float = 6.0) -> Schedule:
+    """Sigmoid beta: beta_1 + (beta_T - beta_1) * sigmoid(u), u from -width to width.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`linear_schedule`; ``width`` must lie in (0, 500).
+    """
+    low, high = _endpoints(beta_1, beta_T)
+    u = check_real("width", width, 0.0, 500.0) * (2.0 * _ramp(T) - 1.0)
+    return schedule_from_beta(low + (high - low) / (1.0 + np.exp(-u)))
+
+
+def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
+    """Cosine alpha_bar, Nichol & Dhariwal 2021, with beta clipped to ``max_beta``.
+
+        a_t = (t / T + s) / (1 + s) * pi / 2,  alpha_bar[t] = cos(a_t)^2 / cos(a_0)^2
+
+    Raises
+    ------
+    TypeError, ValueError
+        If T is no integer >= 1, s is outside [0, 1] or max_beta outside (0, 1).
+    """
+    steps = check_integer("T", T, 1)
+    offset = check_real("s", s, 0.0, 1.0, closed=True)
+    limit = check_real("max_beta", max_beta, 0.0, 1.0)
+    # 1 - cos(a)^2 / cos(b)^2 = sin(a - b) sin(a + b) / cos(b)^2, which does not cancel; and
+    # cos(a_t) is the sine of the angle left to pi / 2, which does not either.
+    t = np.arange(1, steps + 1, dtype=np.float64)
+    quarter = math.pi / 2 / (1.0 + offset)
+    left = (steps - t + 1.0) / steps * quarter
+    sum_of_angles = ((2.0 * t - 1.0) / steps + 2.0 * offset) * quarter
+    beta = math.sin(quarter / steps) * np.sin(sum_of_angles) / np.sin(left) ** 2
+    return schedule_from_beta(np.minimum(beta, limit))
+
+
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    "linear": linear_schedule,
+    "scaled_linear": scaled_linear_schedule,
+    "quadratic": quadratic_schedule,
+    "cosine": cosine_schedule,
+    "sigmoid": sigmoid_schedule,
+}
+"""The named schedules, as functions of T."""
+
+
+def check_schedule(schedule: object) -> Schedule:
+    """Return ``schedule`` if it is one, else raise TypeError."""
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"schedule must be a ddpm_np.Schedule (linear_schedule(1000), say), got {describe(schedule)}"
+        )
+    return schedule
+
+
+def check_table(name: str, table: object, T: int) -> Table:
+    """Return a positive host table of length T + 1 (entry 0 is not looked at)."""
+    values = _as_table(name, table)
+    if values.shape != (T + 1,):
+        raise ValueError(f"{name} must have length T + 1 = {T + 1}, entry 0 unused, got {len(values)}")
+    if not np.all(np.isfinite(values[1:]) & (values[1:] > 0.0)):
+        t = 1 + int(np.argmin(np.isfinite(values[1:]) & (values[1:] > 0.0)))
+        raise ValueError(
+            f"{name} must be positive and finite for t = 1..T, got {name}[{t}] = {values[t]:g}"
+        )
+    return values
+
+
+def _schedule(
+    beta: Table, alpha_bar: Table, log_alpha_bar: Table, one_minus_alpha_bar: Table
+) -> Schedule:
+    posterior_variance = np.zeros_like(beta)
+    posterior_variance[1:] = one_minus_alpha_bar[:-1] / one_minus_alpha_bar[1:] * beta[1:]
+    return Schedule(beta, 1.0 - beta, alpha_bar, log_alpha_bar, one_minus_alpha_bar, posterior_variance)
+
+
+def _as_table(name: str, values: object) -> Table:
+    try:
+        table = np.array(values)
+    except (TypeError, ValueError):
+        table = np.array(None)
+    if table.ndim != 1 or table.size == 0 or not np.issubdtype(table.dtype, np.number):
+        raise TypeError(f"{name} must be a non-empty sequence of real numbers, got {describe(values)}")
+    if np.issubdtype(table.dtype, np.complexfloating):
+        raise TypeError(f"{name} must be real, got dtype {table.dtype}")
+    return table.astype(np.float64)
+
+
+def _endpoints(beta_1: object, beta_T: object) -> tuple[float, float]:
+    return check_real("beta_1", beta_1, 0.0, 1.0), check_real("beta_T", beta_T, 0.0, 1.0)
+
+
+def _ramp(T: object) -> Table:
+    """T numbers from 0 to 1; for T = 1, just 0."""
+    steps = check_integer("T", T, 1)
+    return np.arange(steps, dtype=np.float64) / max(steps - 1, 1)
+
+
+def _cumulative_sum(terms: Iterable[float]) -> Table:
+    """Running sums with Kahan-Neumaier compensation: the error does not grow with T."""
+    sums = []
+    total = correction = 0.0
+    for term in terms:
+        new = total + float(term)
+        correction += (total - new) + term if abs(total) >= abs(term) else (term - new) + total
+        total = new
+        sums.append(total + correction)
+    return np.array(sums)

@@ -1,0 +1,264 @@
+"""Training: Algorithm 1 as one pure step, and the loop around it.
+
+The state of a run is a value. A batch is a pure function of (seed, step). So a run that was
+stopped at any step, and resumed from its state, ends in the same bits as one that was not.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from ddpm_np._arrays import (
+    Array,
+    Table,
+    check_choice,
+    check_integer,
+    check_real,
+    coefficient,
+)
+from ddpm_np.elbo import Predictor
+from ddpm_np.forward import q_sample
+from ddpm_np.nn.denoisers import Denoiser
+from ddpm_np.nn.ops import Ops
+from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
+from ddpm_np.nn.tree import Layout, ravel
+from ddpm_np.posterior import TARGETS, Target, training_target
+from ddpm_np.randomness import INIT, TRAIN, generator
+from ddpm_np.schedules import Schedule, check_table
+
+
+class TrainState(NamedTuple):
+    """Everything that changes during training.
+
+    Parameters are one flat array, which one optimizer kernel passes over; cut it up with
+    ``recipe.layout.unravel``.
+    """
+
+    step: int
+    """Updates done."""
+    params: Array
+    average: Array
+    """Exponential moving average of the parameters: sample and evaluate with these."""
+    optimizer: AdamState
+    loss_sum: Array
+    """Sum of the losses since it was last reported."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that does not change during training.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    denoiser : Denoiser
+    optimizer : Adam
+    target : {"eps", "x0", "mean", "v"}
+        What the network predicts.
+    weight : Table of length T + 1, or None
+        Weight of each time in the loss; None is L_simple, all ones. For the bound take
+        ``T * d * bound_weight(schedule, t, sigma2, target)``.
+    ema_decay : float
+        In [0, 1).
+    max_grad_norm : float or None
+        Clip gradients to this global norm.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is out of range.
+    """
+
+    schedule: Schedule
+    denoiser: Denoiser
+    optimizer: Adam
+    target: Target = "eps"
+    weight: Table | None = None
+    ema_decay: float = 0.999
+    max_grad_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("target", self.target, TARGETS)
+        if self.weight is not None:
+            check_table("weight", self.weight, self.schedule.T)
+        if check_real("ema_decay", self.ema_decay, 0.0, 1.0, closed=True) == 1.0:
+            raise ValueError("ema_decay must be below 1, got 1")
+        if self.max_grad_norm is not None:
+            check_real("max_grad_norm", self.max_grad_norm, 0.0, math.inf)
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """Where each parameter lies in the flat array."""
+        return Layout.of(self.denoiser.init(np.random.default_rng(0)))
+
+
+def init_state(recipe: Recipe, seed: int, asarray: Callable[[Any], Array]) -> TrainState:
+    """Draw the parameters and set all else to zero.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    seed : int
+    asarray : callable
+        Brings a host array to where training happens, in its dtype.
+    """
+    params = asarray(np.asarray(ravel(recipe.denoiser.init(generator(seed, INIT)))))
+    return TrainState(0, params, params, recipe.optimizer.init(params), _zero(params))
+
+
+def train_step(
+    recipe: Recipe, state: TrainState, x0: Array, t: Array | int, noise: Array, ops: Ops
+) -> TrainState:
+    """One gradient step, Ho et al. 2020, Algorithm 1.
+
+        x_t  = sqrt(alpha_bar[t]) * x0 + sqrt(1 - alpha_bar[t]) * noise
+        loss = mean(weight[t] * (prediction(x_t, t) - truth)^2)
+
+    Pure: the same arguments give the same bits. Never waits for the device.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    state : TrainState
+    x0, noise : array, shape (B, ...)
+        Observations, and standard normal draws.
+    t : integer array of shape (B,), on the host, or int
+        Times, 1 <= t <= T, uniform.
+    ops : Ops
+
+    Returns
+    -------
+    TrainState
+
+    Raises
+    ------
+    TypeError, ValueError
+        If t is not an integer in range or the arrays do not agree.
+    """
+    x_t = q_sample(recipe.schedule, x0, t, noise)
+    truth = training_target(recipe.schedule, x0, t, noise, recipe.target)
+    weight = 1.0 if recipe.weight is None else coefficient(recipe.weight[t], x0)
+
+    params = recipe.layout.unravel(state.params)
+    prediction, cache = recipe.denoiser.forward(params, x_t, t, ops)
+    loss, dprediction = ops.squared_error(prediction, truth, weight)
+    _, grads = recipe.denoiser.backward(params, cache, dprediction, ops)
+
+    grad = ravel(grads)
+    if recipe.max_grad_norm is not None:
+        grad = clip_by_global_norm(grad, recipe.max_grad_norm)
+    new_params, optimizer = recipe.optimizer.update(state.params, grad, state.optimizer, ops)
+    average = ops.ema(state.average, new_params, recipe.ema_decay)
+    return TrainState(state.step + 1, new_params, average, optimizer, state.loss_sum + loss)
+
+
+def draw_batch(
+    data: NDArray[Any], T: int, batch_size: int, seed: int, step: int
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
+    """Draw a batch on the host: examples with replacement, times uniform on 1..T, and noise.
+
+    A pure function of (seed, step).
+
+    Returns
+    -------
+    x0 : array, shape (batch_size, ...)
+    t : integer array, shape (batch_size,)
+    noise : array, shape and dtype of x0
+    """
+    rng = generator(seed, TRAIN, step)
+    x0 = data[rng.integers(0, len(data), batch_size)]
+    t = rng.integers(1, T + 1, batch_size)
+    return x0, t, rng.standard_normal(x0.shape, dtype=x0.dtype.type)
+
+
+def train(
+    recipe: Recipe,
+    state: TrainState,
+    draw: Callable[[int], tuple[Array, Array, Array]],
+    ops: Ops,
+    *,
+    steps: int,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    report_every: int = 100,
+    save: Callable[[TrainState], None] = lambda state: None,
+    save_every: int = 1000,
+) -> TrainState:
+    """Take gradient steps until ``steps`` have been taken in all.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    state : TrainState
+        From :func:`init_state` or a checkpoint.
+    draw : callable step -> (x0, t, noise)
+        The batch for a step, counted from 0.
+    ops : Ops
+    steps : int
+        Where to stop, counted from the start of the run.
+    report : callable (step, loss)
+        Shown the mean loss of the last ``report_every`` steps; the only time that the loop
+        waits for the device.
+    save : callable (state)
+        Called every ``save_every`` steps, at the end, and on Ctrl-C before KeyboardInterrupt
+        goes on.
+
+    Returns
+    -------
+    TrainState
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss or a parameter is no longer finite; such a state is not saved.
+    """
+    check_integer("steps", steps, 0)
+    check_integer("report_every", report_every, 1)
+    check_integer("save_every", save_every, 1)
+    saved = -1
+    try:
+        while state.step < steps:
+            state = train_step(recipe, state, *draw(state.step), ops)
+            last = state.step == steps
+            reporting = state.step % report_every == 0 or last
+            saving = state.step % save_every == 0 or last
+            if reporting or saving:
+                mean_loss = _checked_mean_loss(state, report_every)
+            if reporting:
+                report(state.step, mean_loss)
+                state = state._replace(loss_sum=_zero(state.params))
+            if saving:
+                save(state)
+                saved = state.step
+    except KeyboardInterrupt:
+        if state.step != saved:
+            save(state)
+        raise
+    return state
+
+
+def predictor(recipe: Recipe, flat_params: Array, ops: Ops) -> Predictor:
+    """The network as a callable (x_t, t) -> prediction, for the bound and the samplers."""
+    params = recipe.layout.unravel(flat_params)
+    return lambda x_t, t: recipe.denoiser.forward(params, x_t, t, ops)[0]
+
+
+def _checked_mean_loss(state: TrainState, report_every: int) -> float:
+    """Mean of the losses since the last report; waits for the device."""
+    mean = float(state.loss_sum) / ((state.step - 1) % report_every + 1)
+    xp = array_namespace(state.params)
+    if not (math.isfinite(mean) and bool(xp.all(xp.isfinite(state.params)))):
+        raise FloatingPointError(
+            f"training diverged by step {state.step}: the loss or a parameter is no longer finite; "
+            "try a lower learning rate"
+        )
+    return mean
+
+
+def _zero(like: Array) -> Array:
+    return array_namespace(like).zeros_like(like[0])
