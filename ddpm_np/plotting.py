@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -145,8 +145,8 @@ def animate_reverse(
 def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -> Figure:
     """Draw the training loss: a light dot for every value, their running mean as a line.
 
-    ``smooth`` is the width of the centred running mean in points, by default 2 % of them; 1 draws
-    no line. Values that are not finite are left out, and the legend says how many.
+    ``smooth`` is the width of the centred running mean in points, by default 2 % of them, from 9 to
+    500; 1 draws no line. Values that are not finite are left out, and the legend says how many.
     """
     x, y = _array("steps", steps, 0), _array("loss", loss, 0)
     if x.shape != y.shape:
@@ -156,7 +156,7 @@ def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -
         raise ValueError("loss must have at least one finite value, got none")
     label = "values" if finite.all() else f"values ({np.count_nonzero(~finite)} not finite)"
     x, y = x[finite], y[finite]
-    width = min(max(1, len(y) // 50), 500) if smooth is None else check_integer("smooth", smooth, 1)
+    width = min(max(9, len(y) // 50), 500) if smooth is None else check_integer("smooth", smooth, 1)
     window = np.ones(min(width, len(y)))
     figure, axes = _single()
     alpha = float(np.clip(30.0 / np.sqrt(len(y)), 0.2, 0.9))
@@ -166,6 +166,9 @@ def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -
         mean = np.convolve(y, window, "same") / np.convolve(np.ones_like(y), window, "same")
         axes.plot(x, mean, color=BLUE, linewidth=1.8, label=f"mean over {len(window)}")
     axes.set(xlabel="step", ylabel="mean squared error", yscale="log" if y.min() > 0.0 else "linear")
+    if y.min() > 0.0 and y.max() < 100.0 * y.min():  # few decades: label the ticks between them
+        axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     legend: Any = axes.legend(frameon=False, markerscale=3.0)
     legend.legend_handles[0].set_alpha(1.0)
     return figure
