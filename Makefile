@@ -14,6 +14,8 @@ DEMO_EXTRAS := numba$(if $(GPU),$(comma)$(GPU))
 TEST_EXTRAS := numba,test,$(or $(GPU),nvrtc)
 
 JOBS ?= auto
+# The tests run side by side: one BLAS thread each.
+export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: demo test test-peers check unit format clean help
 

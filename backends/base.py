@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_array_api_obj
 from numpy.typing import NDArray
 
 from ddpm_np.nn.ops import Ops
@@ -100,12 +101,12 @@ def host_normal(key: tuple[int, ...], shape: tuple[int, ...], dtype: str) -> NDA
 
 def host_asarray(values: Any, dtype: str) -> NDArray[Any]:
     """Host values as a NumPy array; arrays of other libraries are refused."""
-    if hasattr(values, "__array_namespace__") and not isinstance(values, np.ndarray | np.generic):
+    if is_array_api_obj(values) and not isinstance(values, np.ndarray | np.generic):
         raise TypeError(
             f"values must be host values or a NumPy array, got an array of {type(values).__module__}; "
             "copy it to the host first"
         )
-    return np.ascontiguousarray(values, dtype=dtype)
+    return np.asarray(values, dtype=dtype, order="C")
 
 
 def _make(name: str) -> Backend:

@@ -130,7 +130,7 @@ def _own_any(**arrays: Any) -> tuple[Any, ...]:
     for name, array in arrays.items():
         if type(array) is not np.ndarray or array.dtype not in (np.float32, np.float64):
             raise TypeError(f"{name} must be a NumPy array of float32 or float64, got {describe(array)}")
-    return tuple(np.ascontiguousarray(array) for array in arrays.values())
+    return tuple(np.asarray(array, order="C") for array in arrays.values())
 
 
 # --- the kernels, on flat contiguous arrays -----------------------------------------------
@@ -138,13 +138,13 @@ def _own_any(**arrays: Any) -> tuple[Any, ...]:
 
 @_inline
 def _exp_32(x: Any) -> Any:
-    """Exponential of a float32 within 2 ulp for |x| <= 87, clamped beyond.
+    """Exponential of a float32 within 2 ulp for |x| <= 87; below exp(-87), above 88.4 infinity.
 
     exp(x) = 2^n exp(r) with n = round(x / log 2), |r| <= log(2) / 2, and a polynomial in r
     (coefficients of Cephes). Adding 1.5 * 2^23 rounds to an integer, and 2^n is written
     straight into the exponent's bits: neither stops vectorisation, as a call would.
     """
-    x = min(max(x, np.float32(-87.0)), np.float32(88.0))
+    x = min(max(x, np.float32(-87.0)), np.float32(89.0))
     n = (x * np.float32(1.44269504) + np.float32(12582912.0)) - np.float32(12582912.0)
     r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
     p = np.float32(1.9875691500e-4)

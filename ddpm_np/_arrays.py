@@ -67,6 +67,12 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     return value
 
 
+def check_callable(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {describe(value)}")
+
+
 def check_arrays(**arrays: Array) -> Any:
     """Check that the named arrays agree, and return their namespace.
 
@@ -114,8 +120,8 @@ def check_finite(name: str, x: Array) -> None:
 
 def to_host(x: Array) -> NDArray[Any]:
     """Copy an array of any library to a NumPy array. Explicit, and waits for the device."""
-    if isinstance(x, np.ndarray):
-        return x
+    if isinstance(x, np.ndarray | np.generic):
+        return np.asarray(x)
     return np.from_dlpack(x, device="cpu", copy=True)
 
 

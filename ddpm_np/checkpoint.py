@@ -77,7 +77,12 @@ def load_checkpoint(
         If the file is missing, damaged, or from another configuration, schedule or network.
     """
     arrays, about = read_archive(path)
-    saved = about.get("configuration", {})
+    missing = {"beta", "loss_sum", "step", "optimizer_step", "configuration"} - {*arrays, *about}
+    if missing:
+        raise CheckpointError(
+            f"{path} is no checkpoint of a run: it has no {', '.join(sorted(missing))}"
+        )
+    saved = about["configuration"]
     different = [
         f"{name} was {saved.get(name)!r} and is now {configuration.get(name)!r}"
         for name in dict.fromkeys([*saved, *configuration])
@@ -85,8 +90,11 @@ def load_checkpoint(
     ]
     if different:
         raise CheckpointError(f"{path} is from another configuration: {'; '.join(different)}")
-    if not np.array_equal(arrays.get("beta", ()), recipe.schedule.beta):
-        raise CheckpointError(f"{path} is from another noise schedule")
+    if not np.array_equal(arrays["beta"], recipe.schedule.beta):
+        raise CheckpointError(
+            f"{path} is from another noise schedule: {_describe_beta(arrays['beta'])}, "
+            f"and now {_describe_beta(recipe.schedule.beta)}"
+        )
 
     places = dict(named_leaves(recipe.layout.tree))
     flat = {}
@@ -159,6 +167,10 @@ def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     if found != FORMAT:
         raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT!r}")
     return arrays, about
+
+
+def _describe_beta(beta: NDArray[Any]) -> str:
+    return f"T = {len(beta) - 1} with beta from {beta[1]:.6g} to {beta[-1]:.6g}"
 
 
 def _flat_arrays(state: TrainState) -> dict[str, Array]:

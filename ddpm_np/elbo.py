@@ -16,9 +16,10 @@ from ddpm_np._arrays import (
     Array,
     Table,
     check_arrays,
+    check_callable,
     check_choice,
     check_finite,
-    check_times,
+    check_integer,
     describe,
     sum_features,
 )
@@ -85,7 +86,7 @@ def prior_term(schedule: Schedule, x0: Array) -> Array:
     TypeError, ValueError
         If x0 is not a real floating array of shape (B, ...).
     """
-    mean, variance = q_moments(schedule, x0, schedule.T)
+    mean, variance = q_moments(schedule, x0, check_schedule(schedule).T)
     return -kl_isotropic(mean, variance, array_namespace(x0).zeros_like(x0), 1.0)
 
 
@@ -130,11 +131,14 @@ def middle_term(schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, 
     Raises
     ------
     TypeError, ValueError
-        If t is out of range or the arrays do not agree.
+        If t is out of range, the arrays do not agree, or sigma2 is no positive table.
     """
-    check_times(t, check_schedule(schedule).T, None, minimum=2)
+    T = check_schedule(schedule).T
+    t = check_integer("t", t, 2, T)
+    variance = float(check_table("sigma2", sigma2, T)[t])
+    check_arrays(x0=x0, x_t=x_t, mean=mean)
     posterior_mean, posterior_variance = q_posterior(schedule, x0, x_t, t)
-    return -kl_isotropic(posterior_mean, posterior_variance, mean, float(sigma2[t]))
+    return -kl_isotropic(posterior_mean, posterior_variance, mean, variance)
 
 
 def elbo_decomposition(
@@ -183,10 +187,12 @@ def elbo_decomposition(
     """
     T = check_schedule(schedule).T
     check_choice("target", target, TARGETS)
+    check_callable("predict", predict)
+    check_callable("decoder", decoder)
     variances = check_table("sigma2", sigma2, T)
     xp = check_arrays(x0=x0)
     check_finite("x0", x0)
-    draw = _noise_function(noise, x0, T)
+    draw = noise_function(noise, x0, T)
     zeros = sum_features(xp.zeros_like(x0))
     rows = [zeros, zeros]
     for t in range(1, T + 1):
@@ -211,10 +217,17 @@ def bits_per_dim(nll: Array | float, dimensions: int) -> Array | float:
 
     bits = nll / (d log 2)
     """
-    return nll / (dimensions * math.log(2.0))
+    return nll / (check_integer("dimensions", dimensions, 1) * math.log(2.0))
 
 
-def _noise_function(noise: Noise, x0: Array, T: int) -> Callable[[int], Array]:
+def noise_function(noise: Noise, x0: Array, T: int) -> Callable[[int], Array]:
+    """Return draws as a function of t, whichever way they were given.
+
+    Raises
+    ------
+    ValueError
+        If an array has not the shape (T + 1, *x0.shape).
+    """
     if callable(noise):
         return noise
     shape = getattr(noise, "shape", None)

@@ -6,7 +6,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, check_arrays, sum_features
+from ddpm_np._arrays import Array, check_arrays, check_real, sum_features
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -30,10 +30,11 @@ def normal_log_density(x: Array, mean: Array, variance: Array | float) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If x and mean do not agree in library, dtype, device and shape.
+        If x and mean do not agree in library, dtype, device and shape, or a number given as
+        variance is not positive.
     """
     xp = check_arrays(x=x, mean=mean)
-    variance = _full(variance, x)
+    variance = _full("variance", variance, x)
     return -0.5 * sum_features((x - mean) ** 2 / variance + xp.log(variance) + LOG_2PI)
 
 
@@ -80,12 +81,15 @@ def kl_isotropic(mean_1: Array, var_1: Array | float, mean_2: Array, var_2: Arra
     Raises
     ------
     TypeError, ValueError
-        If the means do not agree in library, dtype, device and shape.
+        If the means do not agree in library, dtype, device and shape, or a number given as
+        variance is not positive.
     """
     xp = check_arrays(mean_1=mean_1, mean_2=mean_2)
-    var_1, var_2 = _full(var_1, mean_1), _full(var_2, mean_1)
-    excess = (var_1 - var_2) / var_2  # r - 1; log1p keeps the digits of nearly equal variances
-    return 0.5 * sum_features(excess - xp.log1p(excess) + (mean_1 - mean_2) ** 2 / var_2)
+    var_1, var_2 = _full("var_1", var_1, mean_1), _full("var_2", var_2, mean_1)
+    ratio, excess = var_1 / var_2, (var_1 - var_2) / var_2
+    # log1p(r - 1) keeps the digits of nearly equal variances, log(r) those of a small r.
+    log_ratio = xp.where(ratio < 0.5, xp.log(ratio), xp.log1p(xp.clip(excess, min=-0.5)))
+    return 0.5 * sum_features(excess - log_ratio + (mean_1 - mean_2) ** 2 / var_2)
 
 
 def kl_full(
@@ -127,7 +131,10 @@ def kl_full(
                 "mean_1, mean_2 must have shape (d,) and cov_1, cov_2 shape (d, d), "
                 f"got {name} of shape {np.shape(value)}"
             )
+    symmetric = all(np.abs(c - np.transpose(c)).max() <= 1e-9 * np.abs(c).max() for c in (cov_1, cov_2))
     try:
+        if not symmetric:
+            raise np.linalg.LinAlgError
         factor_1, factor_2 = np.linalg.cholesky(cov_1), np.linalg.cholesky(cov_2)
     except np.linalg.LinAlgError:
         raise ValueError("cov_1 and cov_2 must be symmetric positive definite") from None
@@ -151,9 +158,12 @@ def marginalise(a: float, s2: float, b: float, t2: float) -> tuple[float, float]
     return a * b, s2 + t2 * a**2
 
 
-def _full(variance: Array | float, like: Array) -> Array:
-    """Broadcast a variance to the shape of ``like``, so that sums over features count it d times."""
+def _full(name: str, variance: Array | float, like: Array) -> Array:
+    """Broadcast a variance to the shape of ``like``, so that sums over features count it d times.
+
+    A number is checked to be positive; looking into an array would wait for its device.
+    """
     xp = array_namespace(like)
     if isinstance(variance, int | float):
-        return xp.full_like(like, variance)
+        return xp.full_like(like, check_real(name, variance, 0.0, math.inf))
     return xp.broadcast_to(variance, like.shape)

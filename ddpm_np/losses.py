@@ -14,6 +14,7 @@ from ddpm_np._arrays import (
     Table,
     check_arrays,
     check_choice,
+    check_integer,
     check_times,
     coefficient,
     sum_features,
@@ -109,8 +110,11 @@ def loss_constant(schedule: Schedule, t: Array | int, sigma2: Table, dimensions:
     T = check_schedule(schedule).T
     t = check_times(t, T, None, minimum=2)
     variance = check_table("sigma2", sigma2, T)[t]
+    ratio = schedule.posterior_variance[t] / variance
     excess = (schedule.posterior_variance[t] - variance) / variance
-    return -0.5 * dimensions * (excess - np.log1p(excess))
+    # As in kl_isotropic: log1p for r near 1, log for small r.
+    log_ratio = np.where(ratio < 0.5, np.log(ratio), np.log1p(np.maximum(excess, -0.5)))
+    return -0.5 * check_integer("dimensions", dimensions, 1) * (excess - log_ratio)
 
 
 def simple_loss(truth: Array, prediction: Array) -> Array:
@@ -173,6 +177,7 @@ def bound_loss(
         If t is not an integer in range, the arrays do not agree, or target is unknown.
     """
     xp = check_arrays(truth=truth, prediction=prediction)
+    t = check_times(t, check_schedule(schedule).T, truth.shape[0])
     weight = schedule.T * bound_weight(schedule, t, sigma2, target)
     error = sum_features(coefficient(weight, truth) * (truth - prediction) ** 2)
     return xp.mean(error)

@@ -108,7 +108,8 @@ def x0_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps: Array) -> A
     """
     check_arrays(x_t=x_t, eps=eps)
     t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
-    inverse_signal = np.exp(-0.5 * schedule.log_alpha_bar[t])
+    with np.errstate(over="ignore"):  # coefficient refuses infinity, and says why
+        inverse_signal = np.exp(-0.5 * schedule.log_alpha_bar[t])
     sigma = np.sqrt(schedule.one_minus_alpha_bar[t])
     return coefficient(inverse_signal, x_t) * x_t - coefficient(sigma * inverse_signal, x_t) * eps
 
@@ -223,13 +224,13 @@ def predicted_x0(
 ) -> Array:
     """The observation that a prediction implies; parameters as :func:`ddpm_np.model_mean`."""
     check_choice("target", target, TARGETS)
+    check_arrays(x_t=x_t, prediction=prediction)
     if target == "eps":
         return x0_from_eps(schedule, x_t, t, prediction)
     if target == "mean":
         return x0_from_mean(schedule, x_t, t, prediction)
     if target == "v":
         return x0_from_v(schedule, x_t, t, prediction)
-    check_arrays(x_t=x_t, prediction=prediction)
     check_times(t, check_schedule(schedule).T, x_t.shape[0])
     return prediction
 
@@ -244,11 +245,11 @@ def predicted_eps(
         eps = (x_t - sqrt(alpha[t]) * mean) * sqrt(1 - alpha_bar[t]) / (1 - alpha[t])
     """
     check_choice("target", target, TARGETS)
+    check_arrays(x_t=x_t, prediction=prediction)
     if target == "x0":
         return eps_from_x0(schedule, x_t, t, prediction)
     if target == "v":
         return eps_from_v(schedule, x_t, t, prediction)
-    check_arrays(x_t=x_t, prediction=prediction)
     t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
     if target == "eps":
         return prediction

@@ -92,10 +92,12 @@ class Progress:
         self._began, self._first = time.perf_counter(), first
         self._line_every = max(1, (last - first) // 10)
         self._next_line = first + self._line_every
-        terminal = sys.stderr.isatty()
-        self._bar = (
-            tqdm(total=last, initial=first, desc=label, unit="step", leave=False) if terminal else None
-        )
+        self._bar = None
+        if sys.stderr.isatty():
+            # Some terminals say that their size is 0 by 0; tqdm would then show nothing.
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            size = {"ncols": columns - 1, "nrows": 20}
+            self._bar = tqdm(total=last, initial=first, desc=label, unit="step", leave=False, **size)
 
     def update(self, step: int, note: str) -> None:
         """Show that ``step`` is done."""

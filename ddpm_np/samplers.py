@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_choice, check_finite
+from ddpm_np._arrays import Array, Table, check_arrays, check_callable, check_choice, check_finite
 from ddpm_np.elbo import Predictor
 from ddpm_np.posterior import TARGETS, Target
 from ddpm_np.reverse import model_mean
@@ -54,6 +54,8 @@ def ancestral_sample(
     """
     T = check_schedule(schedule).T
     check_choice("target", target, TARGETS)
+    check_callable("predict", predict)
+    check_callable("noise", noise)
     variances = check_table("sigma2", sigma2, T)
     xp = check_arrays(x_T=x_T)
     check_finite("x_T", x_T)

@@ -78,13 +78,11 @@ def schedule_from_beta(beta: object) -> Schedule:
     if not np.all((steps > 0.0) & (steps < 1.0)):
         t = int(np.argmin((steps > 0.0) & (steps < 1.0)))
         raise ValueError(f"beta must lie strictly between 0 and 1, got beta[{t}] = {steps[t]:g}")
+    beta = np.concatenate([[0.0], steps])
     log_alpha_bar = np.concatenate([[0.0], _cumulative_sum(np.log1p(-steps))])
-    return _schedule(
-        beta=np.concatenate([[0.0], steps]),
-        alpha_bar=np.exp(log_alpha_bar),
-        log_alpha_bar=log_alpha_bar,
-        one_minus_alpha_bar=-np.expm1(log_alpha_bar),
-    )
+    one_minus_alpha_bar = -np.expm1(log_alpha_bar)
+    one_minus_alpha_bar[1] = beta[1]  # also in the last bit, so that mu_tilde_1 is x_0
+    return _schedule(beta, 1.0 - beta, np.exp(log_alpha_bar), log_alpha_bar, one_minus_alpha_bar)
 
 
 def schedule_from_alpha_bar(alpha_bar: object) -> Schedule:
@@ -115,12 +113,9 @@ def schedule_from_alpha_bar(alpha_bar: object) -> Schedule:
             "alpha_bar must decrease strictly and stay above 0, "
             f"got alpha_bar[{t - 1}] = {table[t - 1]:g}, alpha_bar[{t}] = {table[t]:g}"
         )
-    return _schedule(
-        beta=beta,
-        alpha_bar=table,
-        log_alpha_bar=np.log(table),
-        one_minus_alpha_bar=1.0 - table,
-    )
+    # Where beta is near 1, 1 - beta would have lost the digits of alpha.
+    alpha = np.concatenate([[1.0], table[1:] / table[:-1]])
+    return _schedule(beta, alpha, table, np.log(table), 1.0 - table)
 
 
 def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
@@ -197,12 +192,15 @@ def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedu
     offset = check_real("s", s, 0.0, 1.0, closed=True)
     limit = check_real("max_beta", max_beta, 0.0, 1.0)
     # 1 - cos(a)^2 / cos(b)^2 = sin(a - b) sin(a + b) / cos(b)^2, which does not cancel; and
-    # cos(a_t) is the sine of the angle left to pi / 2, which does not either.
+    # cos(b) is the sine of the angle left to pi / 2, which does not either. The sine of a + b
+    # is that of pi - a - b: the smaller of the two has the digits.
     t = np.arange(1, steps + 1, dtype=np.float64)
     quarter = math.pi / 2 / (1.0 + offset)
     left = (steps - t + 1.0) / steps * quarter
     sum_of_angles = ((2.0 * t - 1.0) / steps + 2.0 * offset) * quarter
-    beta = math.sin(quarter / steps) * np.sin(sum_of_angles) / np.sin(left) ** 2
+    left_of_sum = (2.0 * (steps - t) + 1.0) / steps * quarter
+    sine_of_sum = np.sin(np.minimum(sum_of_angles, left_of_sum))
+    beta = math.sin(quarter / steps) * sine_of_sum / np.sin(left) ** 2
     return schedule_from_beta(np.minimum(beta, limit))
 
 
@@ -239,17 +237,17 @@ def check_table(name: str, table: object, T: int) -> Table:
 
 
 def _schedule(
-    beta: Table, alpha_bar: Table, log_alpha_bar: Table, one_minus_alpha_bar: Table
+    beta: Table, alpha: Table, alpha_bar: Table, log_alpha_bar: Table, one_minus_alpha_bar: Table
 ) -> Schedule:
     posterior_variance = np.zeros_like(beta)
     posterior_variance[1:] = one_minus_alpha_bar[:-1] / one_minus_alpha_bar[1:] * beta[1:]
-    return Schedule(beta, 1.0 - beta, alpha_bar, log_alpha_bar, one_minus_alpha_bar, posterior_variance)
+    return Schedule(beta, alpha, alpha_bar, log_alpha_bar, one_minus_alpha_bar, posterior_variance)
 
 
 def _as_table(name: str, values: object) -> Table:
     try:
         table = np.array(values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last from arrays on other devices
         table = np.array(None)
     if table.ndim != 1 or table.size == 0 or not np.issubdtype(table.dtype, np.number):
         raise TypeError(f"{name} must be a non-empty sequence of real numbers, got {describe(values)}")

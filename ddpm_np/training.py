@@ -47,7 +47,7 @@ class TrainState(NamedTuple):
     """Exponential moving average of the parameters: sample and evaluate with these."""
     optimizer: AdamState
     loss_sum: Array
-    """Sum of the losses since it was last reported."""
+    """Sum of the losses since the last multiple of the steps between reports."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +202,13 @@ def train(
     steps : int
         Where to stop, counted from the start of the run.
     report : callable (step, loss)
-        Shown the mean loss of the last ``report_every`` steps; the only time that the loop
-        waits for the device.
+        Called every ``report_every`` steps, and at the end, with the mean loss of the steps
+        since the last multiple of ``report_every``. The loop waits for the device only here
+        and before it saves.
     save : callable (state)
         Called every ``save_every`` steps, at the end, and on Ctrl-C before KeyboardInterrupt
-        goes on.
+        goes on. A step counts once it has been reported: one that Ctrl-C cuts short is taken
+        again by the run that resumes.
 
     Returns
     -------
@@ -223,41 +225,75 @@ def train(
     saved = -1
     try:
         while state.step < steps:
-            state = train_step(recipe, state, *draw(state.step), ops)
-            last = state.step == steps
-            reporting = state.step % report_every == 0 or last
-            saving = state.step % save_every == 0 or last
+            batch = draw(state.step)
+            with np.errstate(over="ignore", invalid="ignore"):  # what they leave is looked for below
+                new = train_step(recipe, state, *batch, ops)
+            last = new.step == steps
+            reporting = new.step % report_every == 0 or last
+            saving = new.step % save_every == 0 or last
             if reporting or saving:
-                mean_loss = _checked_mean_loss(state, report_every)
+                mean_loss = _checked_mean_loss(new, report_every)
             if reporting:
-                report(state.step, mean_loss)
-                state = state._replace(loss_sum=_zero(state.params))
+                report(new.step, mean_loss)
+            if new.step % report_every == 0:
+                new = new._replace(loss_sum=_zero(new.params))
+            state = new
             if saving:
                 save(state)
                 saved = state.step
     except KeyboardInterrupt:
-        if state.step != saved:
+        if state.step != saved and _is_finite(state):
             save(state)
         raise
     return state
 
 
-def predictor(recipe: Recipe, flat_params: Array, ops: Ops) -> Predictor:
-    """The network as a callable (x_t, t) -> prediction, for the bound and the samplers."""
+def predictor(recipe: Recipe, flat_params: Array, ops: Ops, *, rows: int | None = None) -> Predictor:
+    """Make the network a callable (x_t, t) -> prediction, for the bound and the samplers.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    flat_params : array
+        Of a state: ``state.average``, usually.
+    ops : Ops
+    rows : int or None
+        Examples to evaluate at a time. On a CPU some hundreds stay in its cache, which makes
+        large batches several times as fast; a GPU wants all at once, None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If rows is no integer >= 1.
+    """
     params = recipe.layout.unravel(flat_params)
-    return lambda x_t, t: recipe.denoiser.forward(params, x_t, t, ops)[0]
+    if rows is not None:
+        check_integer("rows", rows, 1)
+
+    def predict(x_t: Array, t: int) -> Array:
+        size = rows or x_t.shape[0]
+        parts = [
+            recipe.denoiser.forward(params, x_t[i : i + size, ...], t, ops)[0]
+            for i in range(0, x_t.shape[0], size)
+        ]
+        return parts[0] if len(parts) == 1 else array_namespace(x_t).concat(parts)
+
+    return predict
 
 
 def _checked_mean_loss(state: TrainState, report_every: int) -> float:
-    """Mean of the losses since the last report; waits for the device."""
-    mean = float(state.loss_sum) / ((state.step - 1) % report_every + 1)
-    xp = array_namespace(state.params)
-    if not (math.isfinite(mean) and bool(xp.all(xp.isfinite(state.params)))):
+    """Mean of the losses since the last multiple of report_every; waits for the device."""
+    if not _is_finite(state):
         raise FloatingPointError(
             f"training diverged by step {state.step}: the loss or a parameter is no longer finite; "
             "try a lower learning rate"
         )
-    return mean
+    return float(state.loss_sum) / ((state.step - 1) % report_every + 1)
+
+
+def _is_finite(state: TrainState) -> bool:
+    xp = array_namespace(state.params)
+    return math.isfinite(float(state.loss_sum)) and bool(xp.all(xp.isfinite(state.params)))
 
 
 def _zero(like: Array) -> Array:

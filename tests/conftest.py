@@ -1,12 +1,17 @@
 """Shared fixtures: one array library and device at a time, and the Hypothesis profiles."""
 
 import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+# Some tests import the examples, which import their neighbour, as scripts do.
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 # Deterministic by default; `HYPOTHESIS_PROFILE=explore pytest` draws new examples each time.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -38,9 +43,9 @@ class Library:
 
     def host(self, x: Any) -> np.ndarray:
         """An array of this library on the host, after checking that it stayed on its device."""
-        from ddpm_np._arrays import to_host
-
         import array_api_compat
+
+        from ddpm_np._arrays import to_host
 
         assert array_api_compat.device(x) == self.device
         return to_host(x)
@@ -80,3 +85,12 @@ def lib(request: pytest.FixtureRequest) -> Library:
 def dtype(request: pytest.FixtureRequest) -> str:
     """Both supported precisions."""
     return str(request.param)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once for each reason how many tests were skipped."""
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    for reason in sorted(set(reasons)):
+        terminalreporter.write_line(
+            f"skipped {reasons.count(reason)}: {reason.removeprefix('Skipped: ')}"
+        )

@@ -1,12 +1,32 @@
 """Data whose densities, entropies and Bayes-optimal denoisers are known exactly."""
 
+from ddpm_np.exact.chains import (
+    LinearGaussianChain,
+    gaussian_data_chain,
+    optimal_variance_gaussian,
+)
 from ddpm_np.exact.curves import NoisyCurve, swiss_roll_exact
+from ddpm_np.exact.estimator_moments import EstimatorMoments, Moments, linear_gaussian_moments
 from ddpm_np.exact.mixtures import IsotropicMixture, eight_gaussians_exact, mixture_1d_exact
+from ddpm_np.exact.optimal_variance import (
+    analytic_dpm_variance,
+    optimal_variance,
+    variance_from_eps_error,
+)
 
 __all__ = [
+    "EstimatorMoments",
     "IsotropicMixture",
+    "LinearGaussianChain",
+    "Moments",
     "NoisyCurve",
+    "analytic_dpm_variance",
     "eight_gaussians_exact",
+    "gaussian_data_chain",
+    "linear_gaussian_moments",
     "mixture_1d_exact",
+    "optimal_variance",
+    "optimal_variance_gaussian",
     "swiss_roll_exact",
+    "variance_from_eps_error",
 ]

@@ -1,5 +1,6 @@
 """Denoisers: networks that see x_t and t, and predict the noise (or x0, the mean, v)."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,8 +81,18 @@ class MLPDenoiser:
         )
 
     def init(self, rng: Generator) -> Tree:
-        """Draw initial parameters, on the host in float64."""
-        return self.network.init(rng)
+        """Draw initial parameters, on the host in float64.
+
+        In the first layer x_t and the embedding get weights as if each came alone, N(0, 1 / d)
+        and N(0, 1 / embedding_size): drawn for both together, the few weights of x_t would
+        start so small that training takes several times as long.
+        """
+        first, *rest = self.network.init(rng)
+        d, size = self.dimensions, self.embedding_size
+        weight = first.weight * math.sqrt(d + size)
+        weight[:d] /= math.sqrt(d)
+        weight[d:] /= math.sqrt(size)
+        return (first._replace(weight=weight), *rest)
 
     def forward(self, params: Tree, x_t: Array, t: Array | int, ops: Ops) -> tuple[Array, Any]:
         """Return the prediction and the network's cache.

@@ -103,7 +103,7 @@ class SiLU:
         return ops.silu_backward(dy, y, gate), ()
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8, typed=True)
 def time_embedding(T: int, size: int) -> Table:
     """Sinusoidal embedding of the times 0..T; host float64, shape (T + 1, size).
 

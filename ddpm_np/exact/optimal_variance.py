@@ -1,0 +1,154 @@
+"""The reverse variances that make the bound tightest, for any denoiser.
+
+As a function of sigma2[t] the expected term of the bound is
+
+    L_{t-1} = -d/2 (log(sigma2[t]) + (beta_tilde[t] + error[t]) / sigma2[t]) + const
+    error[t] = E||mu_tilde - mu_theta||^2 / d
+
+with its only maximum at sigma2[t] = beta_tilde[t] + error[t]. At t = 1, where beta_tilde is 0 and
+mu_tilde is x_0, the same holds of L_0 with the Gaussian decoder.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from ddpm_np._arrays import Array, Table, check_arrays, check_choice, check_finite, describe, to_host
+from ddpm_np.elbo import Noise, Predictor, noise_function
+from ddpm_np.forward import q_sample
+from ddpm_np.losses import eps_loss_weight
+from ddpm_np.posterior import TARGETS, Target, predicted_eps
+from ddpm_np.schedules import Schedule, check_schedule
+
+
+def variance_from_eps_error(schedule: Schedule, error: Table) -> Table:
+    """Best reverse variances of a denoiser whose mean squared error is known.
+
+        sigma2[t] = beta_tilde[t] + beta[t]^2 / (alpha[t] (1 - alpha_bar[t])) * error[t]
+
+    The factor turns an error of eps into one of the mean, M2 (34). From ``error = 0``, the noise
+    known, to ``error = 1``, nothing known, this runs from beta_tilde[t] (25) to beta[t] / alpha[t].
+
+    Parameters
+    ----------
+    schedule : Schedule
+    error : Table, length T + 1
+        E||eps - eps_theta(x_t, t)||^2 / d, finite and >= 0; entry 0 is not used. For data
+        N(0, s2 I) and the best denoiser alpha_bar s2 / (alpha_bar s2 + 1 - alpha_bar).
+
+    Returns
+    -------
+    Table, length T + 1
+        Entry 0 is 0. Entry 1 is 0, and no variance, if error[1] is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If error is no such table.
+    """
+    T = check_schedule(schedule).T
+    values = np.array(error, dtype=np.float64)
+    if values.shape != (T + 1,):
+        raise ValueError(f"error must have length T + 1 = {T + 1}, got {describe(error)}")
+    if not np.all(np.isfinite(values[1:]) & (values[1:] >= 0.0)):
+        t = 1 + int(np.argmin(np.isfinite(values[1:]) & (values[1:] >= 0.0)))
+        raise ValueError(f"error must be finite and >= 0 for t = 1..T, got error[{t}] = {values[t]:g}")
+    table = schedule.posterior_variance.copy()
+    # Half the squared ratio of the errors of mean and eps is the weight (35) at sigma2 = 1.
+    table[1:] += 2.0 * eps_loss_weight(schedule, np.arange(1, T + 1), np.ones(T + 1)) * values[1:]
+    return table
+
+
+def optimal_variance(
+    schedule: Schedule, predict: Predictor, x0: Array, *, noise: Noise, target: Target = "eps"
+) -> Table:
+    """Measure the best reverse variances of any denoiser, well trained or not.
+
+        sigma2[t] = beta_tilde[t] + E||mu_tilde - mu_theta||^2 / d
+
+    One draw of x_t per example and time. The table fits these draws: take others for the bound.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    predict : callable (x_t, t) -> array of the shape of x_t
+        The network; ``t`` is an int.
+    x0 : array, shape (B, ...)
+        Observations.
+    noise : callable t -> array of the shape of x0, or array of shape (T + 1, B, ...)
+        Standard normal draws for x_t; entry 0 of an array is not used.
+    target : {"eps", "x0", "mean", "v"}
+        What the network predicts.
+
+    Returns
+    -------
+    Table, length T + 1
+        Host float64; entry 0 is 0. Waits for the device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not agree or are not finite, or target is unknown.
+    """
+    error = _mean_squares(schedule, predict, x0, noise, target, lambda eps, eps_theta: eps - eps_theta)
+    return variance_from_eps_error(schedule, error)
+
+
+def analytic_dpm_variance(
+    schedule: Schedule, predict: Predictor, x0: Array, *, noise: Noise, target: Target = "eps"
+) -> Table:
+    """Best reverse variances of the Bayes-optimal denoiser, Analytic-DPM, Bao et al. 2022.
+
+        sigma2[t] = beta_tilde[t]
+                  + beta[t]^2 / (alpha[t] (1 - alpha_bar[t])) * (1 - E||eps_theta(x_t, t)||^2 / d)
+
+    Their (8) and (11) (arXiv 2201.06503) in this notation: if eps_theta = E[eps | x_t], then
+    E||eps - eps_theta||^2 = d - E||eps_theta||^2, and x_t is enough, eps need not be known. For any
+    other denoiser this is not its best variance, :func:`optimal_variance` is. As there, the second
+    term is not let below 0. Parameters as :func:`optimal_variance`.
+
+    Returns
+    -------
+    Table, length T + 1
+        Host float64; entry 0 is 0. Waits for the device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`optimal_variance`; and if E||eps_theta||^2 / d >= 1 at t = 1, where beta_tilde is
+        0 and no positive variance is left.
+    """
+    known = _mean_squares(schedule, predict, x0, noise, target, lambda _, eps_theta: eps_theta)
+    if known[1] >= 1.0:
+        raise ValueError(
+            "predict must have a mean square below 1 at t = 1, as E[eps | x_t] has, "
+            f"got {known[1]:.6g}: take optimal_variance instead"
+        )
+    return variance_from_eps_error(schedule, np.maximum(1.0 - known, 0.0))
+
+
+def _mean_squares(
+    schedule: Schedule,
+    predict: Predictor,
+    x0: Array,
+    noise: Noise,
+    target: Target,
+    part: Callable[[Array, Array], Array],
+) -> Table:
+    """Mean square over examples and coordinates of part(eps, eps_theta), for each t."""
+    T = check_schedule(schedule).T
+    check_choice("target", target, TARGETS)
+    xp = check_arrays(x0=x0)
+    check_finite("x0", x0)
+    draw = noise_function(noise, x0, T)
+    means = []
+    for t in range(1, T + 1):
+        eps = draw(t)
+        check_arrays(x0=x0, noise=eps)
+        x_t = q_sample(schedule, x0, t, eps)
+        prediction = predict(x_t, t)
+        check_arrays(x0=x0, prediction=prediction)
+        eps_theta = predicted_eps(schedule, x_t, t, prediction, target)
+        means.append(xp.mean(part(eps, eps_theta) ** 2))
+    return np.concatenate([[0.0], to_host(array_namespace(x0).stack(means))])

@@ -1,0 +1,265 @@
+"""Whole chains x_0, x_1, ..., x_T: drawn from q, and their log-densities under q and p_theta.
+
+A path is an array of shape (T + 1, B, ...) whose entry t is x_t. On one path the integrand of
+the bound, log p_theta(x_{0:T}) / q(x_{1:T} | x_0), is one number; (6), (9) and (10) are three
+ways to write it.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from array_api_compat import array_namespace
+
+from ddpm_np._arrays import Array, Table, check_arrays
+from ddpm_np.elbo import Elbo, Noise, noise_function
+from ddpm_np.forward import q_moments, q_step, q_step_moments
+from ddpm_np.gaussians import normal_log_density
+from ddpm_np.posterior import q_posterior
+from ddpm_np.reverse import prior_log_density
+from ddpm_np.schedules import Schedule, check_schedule, check_table
+
+MeanFunction: TypeAlias = Callable[[Array, int], Array]
+"""The model means: (x_t, t) to mu_theta(x_t, t), of the shape of x_t; t is an int."""
+
+
+def draw_path(schedule: Schedule, x0: Array, noise: Noise) -> Array:
+    """Draw x_1 ... x_T from q(x_{1:T} | x_0), step by step, M2 (4), (5) and (20).
+
+        x_t = sqrt(alpha[t]) * x_{t-1} + sqrt(beta[t]) * noise[t],  t = 1 ... T
+
+    Parameters
+    ----------
+    schedule : Schedule
+    x0 : array, shape (B, ...)
+        Observations.
+    noise : callable t -> array of the shape of x0, or array of shape (T + 1, B, ...)
+        Standard normal draws; entry 0 of an array is not used.
+
+    Returns
+    -------
+    array, shape (T + 1, B, ...)
+        Entry 0 is x0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x0 is no real floating array of shape (B, ...) or the noise does not agree with it.
+    """
+    T = check_schedule(schedule).T
+    xp = check_arrays(x0=x0)
+    draw = noise_function(noise, x0, T)
+    path = [x0]
+    for t in range(1, T + 1):
+        path.append(q_step(schedule, path[-1], t, draw(t)))
+    return xp.stack(path)
+
+
+def path_log_density(schedule: Schedule, path: Array) -> Array:
+    """Log-density of a path as it is drawn, log q(x_{1:T} | x_0), M2 (4), (5) and (20).
+
+        log q = sum over t = 1..T of log q(x_t | x_{t-1})
+
+    Parameters
+    ----------
+    schedule : Schedule
+    path : array, shape (T + 1, B, ...)
+        x_0 ... x_T, drawn from anything.
+
+    Returns
+    -------
+    array, shape (B,)
+        Nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If path is no real floating array of shape (T + 1, B, ...).
+    """
+    T = _check_path(path, check_schedule(schedule).T)
+    return sum(_log_q_step(schedule, path, t) for t in range(1, T + 1))
+
+
+def reversed_path_log_density(schedule: Schedule, path: Array) -> Array:
+    """The same log-density, factorised from the other end, M2 (11)-(13).
+
+        log q = log q(x_T | x_0) + sum over t = 2..T of log q(x_{t-1} | x_t, x_0)
+
+    There is no factor at t = 1, where q(x_0 | x_1, x_0) has variance 0.
+    Parameters, returns, errors as :func:`path_log_density`.
+    """
+    T = _check_path(path, check_schedule(schedule).T)
+    first = _log_q_marginal(schedule, path, T)
+    return first + sum(_log_q_posterior(schedule, path, t) for t in range(2, T + 1))
+
+
+def model_path_log_density(path: Array, mean: MeanFunction, sigma2: Table) -> Array:
+    """Log-density of a path under the model, log p_theta(x_{0:T}), M2 (1), (30) and (31).
+
+        log p = log N(x_T; 0, I) + sum over t = 1..T of log N(x_{t-1}; mean(x_t, t), sigma2[t] I)
+
+    Parameters
+    ----------
+    path : array, shape (T + 1, B, ...)
+        x_0 ... x_T.
+    mean : callable (x_t, t) -> array of the shape of x_t
+        The model mean mu_theta(x_t, t), t = 1 ... T.
+    sigma2 : Table, length T + 1
+        Reverse variances, positive; entry 0 is not used.
+
+    Returns
+    -------
+    array, shape (B,)
+        Nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If path is no real floating array of shape (T + 1, B, ...), a mean does not agree with
+        it, or sigma2 has the wrong length or is not positive.
+    """
+    T = _check_path(path)
+    variances = check_table("sigma2", sigma2, T)
+    prior = prior_log_density(path[T, ...])
+    return prior + sum(_log_p_step(path, mean, variances, t) for t in range(1, T + 1))
+
+
+def elbo_integrand_expanded(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
+    """Integrand of the bound on one path, as the definition (3) gives it, M2 (6).
+
+        log p(x_T) + sum over t = 1..T of log p_theta(x_{t-1} | x_t) / q(x_t | x_{t-1})
+
+    Its mean over paths drawn from q is the ELBO.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    path : array, shape (T + 1, B, ...)
+        x_0 ... x_T.
+    mean : callable (x_t, t) -> array of the shape of x_t
+        The model mean mu_theta(x_t, t), t = 1 ... T.
+    sigma2 : Table, length T + 1
+        Reverse variances, positive; entry 0 is not used.
+
+    Returns
+    -------
+    array, shape (B,)
+        Nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`model_path_log_density`.
+    """
+    T = _check_path(path, check_schedule(schedule).T)
+    variances = check_table("sigma2", sigma2, T)
+    ratios = [
+        _log_p_step(path, mean, variances, t) - _log_q_step(schedule, path, t) for t in range(1, T + 1)
+    ]
+    return prior_log_density(path[T, ...]) + sum(ratios)
+
+
+def elbo_integrand_bayes(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
+    """Integrand of the bound after Bayes' rule (8) has turned every step around, M2 (9).
+
+        log p(x_T) + log p_theta(x_0 | x_1) / q(x_1 | x_0) + sum over t = 2..T of
+            log p_theta(x_{t-1} | x_t) q(x_{t-1} | x_0) / (q(x_{t-1} | x_t, x_0) q(x_t | x_0))
+
+    Parameters, returns, errors as :func:`elbo_integrand_expanded`.
+    """
+    T = _check_path(path, check_schedule(schedule).T)
+    variances = check_table("sigma2", sigma2, T)
+    total = prior_log_density(path[T, ...]) + _log_p_step(path, mean, variances, 1)
+    total = total - _log_q_marginal(schedule, path, 1)
+    for t in range(2, T + 1):
+        total = total + _log_p_step(path, mean, variances, t) - _log_q_posterior(schedule, path, t)
+        total = total + _log_q_marginal(schedule, path, t - 1) - _log_q_marginal(schedule, path, t)
+    return total
+
+
+def elbo_integrand_reversed(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
+    """Integrand of the bound after the marginals have telescoped, M2 (10).
+
+        log p(x_T) / q(x_T | x_0) + log p_theta(x_0 | x_1)
+            + sum over t = 2..T of log p_theta(x_{t-1} | x_t) / q(x_{t-1} | x_t, x_0)
+
+    Parameters, returns, errors as :func:`elbo_integrand_expanded`.
+    """
+    return elbo_path_terms(schedule, path, mean, sigma2).total
+
+
+def elbo_path_terms(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Elbo:
+    """Terms of (10) on one path, whose means over q are those of the bound, M2 (19).
+
+        L_T = log p(x_T) / q(x_T | x_0)
+        L[t] = log p_theta(x_{t-1} | x_t) / q(x_{t-1} | x_t, x_0),  t = 2 ... T
+        L_0 = log p_theta(x_0 | x_1)
+
+    Parameters, errors as :func:`elbo_integrand_expanded`.
+
+    Returns
+    -------
+    Elbo
+        Nats per path. Single draws may have either sign.
+    """
+    xp = array_namespace(path)
+    T = _check_path(path, check_schedule(schedule).T)
+    variances = check_table("sigma2", sigma2, T)
+    L_T = prior_log_density(path[T, ...]) - _log_q_marginal(schedule, path, T)
+    L_0 = _log_p_step(path, mean, variances, 1)
+    rows = [xp.zeros_like(L_0), xp.zeros_like(L_0)]
+    for t in range(2, T + 1):
+        rows.append(_log_p_step(path, mean, variances, t) - _log_q_posterior(schedule, path, t))
+    L = xp.stack(rows)
+    return Elbo(L_T, L, L_0, L_T + xp.sum(L, axis=0) + L_0)
+
+
+def elbo_integrand_consistency(
+    schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table
+) -> Array:
+    """Integrand of the bound with the two factors of each x_t side by side, L 6.1.
+
+        log p_theta(x_0 | x_1) + log p(x_T) / q(x_T | x_{T-1})
+            + sum over t = 1..T-1 of log p_theta(x_t | x_{t+1}) / q(x_t | x_{t-1})
+
+    Reconstruction, prior matching and consistency. The mean of a consistency term is over all
+    of (x_{t-1}, x_t, x_{t+1}); L prints a KL given x_{t-1} and x_{t+1}, which is another number.
+    Parameters, returns, errors as :func:`elbo_integrand_expanded`.
+    """
+    T = _check_path(path, check_schedule(schedule).T)
+    variances = check_table("sigma2", sigma2, T)
+    total = _log_p_step(path, mean, variances, 1)
+    total = total + prior_log_density(path[T, ...]) - _log_q_step(schedule, path, T)
+    for t in range(1, T):
+        total = total + _log_p_step(path, mean, variances, t + 1) - _log_q_step(schedule, path, t)
+    return total
+
+
+def _check_path(path: Array, T: int | None = None) -> int:
+    """Check the path and return its T."""
+    check_arrays(path=path)
+    steps = int(path.shape[0]) - 1
+    if len(path.shape) < 2 or steps < 1 or (T is not None and steps != T):
+        wanted = "(T + 1, B, ...)" if T is None else f"(T + 1, B, ...) with T = {T}"
+        raise ValueError(f"path must have shape {wanted}, got {path.shape}")
+    return steps
+
+
+def _log_q_step(schedule: Schedule, path: Array, t: int) -> Array:
+    """Log q(x_t | x_{t-1}), (20)."""
+    return normal_log_density(path[t, ...], *q_step_moments(schedule, path[t - 1, ...], t))
+
+
+def _log_q_marginal(schedule: Schedule, path: Array, t: int) -> Array:
+    """Log q(x_t | x_0), (22)."""
+    return normal_log_density(path[t, ...], *q_moments(schedule, path[0, ...], t))
+
+
+def _log_q_posterior(schedule: Schedule, path: Array, t: int) -> Array:
+    """Log q(x_{t-1} | x_t, x_0), (24)-(26), t >= 2."""
+    moments = q_posterior(schedule, path[0, ...], path[t, ...], t)
+    return normal_log_density(path[t - 1, ...], *moments)
+
+
+def _log_p_step(path: Array, mean: MeanFunction, variances: Table, t: int) -> Array:
+    """Log p_theta(x_{t-1} | x_t), (31)."""
+    return normal_log_density(path[t - 1, ...], mean(path[t, ...], t), float(variances[t]))

@@ -1,0 +1,101 @@
+"""ddpm_np itself as an implementation to be checked: the adapter that must pass."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_np._arrays import Array
+from ddpm_np.elbo import PriorWarning, elbo_decomposition
+from ddpm_np.forward import q_sample
+from ddpm_np.losses import eps_loss_weight
+from ddpm_np.posterior import q_posterior
+from ddpm_np.reverse import VarianceKind, model_mean, reverse_variance
+from ddpm_np.samplers import ancestral_sample
+from ddpm_np.schedules import Schedule, linear_schedule
+
+
+def _default_schedule() -> Schedule:
+    return linear_schedule(1000)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """ddpm_np itself, as a :class:`~ddpm_np.testing.CompleteImplementation`.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        By default ``linear_schedule(1000)``.
+    variance : {"posterior", "beta", "unit"}
+        Kind of sigma_t^2; see :func:`ddpm_np.reverse_variance`.
+    """
+
+    schedule: Schedule = field(default_factory=_default_schedule)
+    variance: VarianceKind = "posterior"
+
+    @property
+    def T(self) -> int:
+        """The number of steps."""
+        return self.schedule.T
+
+    def betas(self) -> NDArray[np.float64]:
+        """beta_1 ... beta_T."""
+        return self.schedule.beta[1:]
+
+    def alpha_bars(self) -> NDArray[np.float64]:
+        """alpha_bar_1 ... alpha_bar_T."""
+        return self.schedule.alpha_bar[1:]
+
+    def q_sample(self, x0: NDArray[Any], t: int, noise: NDArray[Any]) -> Array:
+        """:func:`ddpm_np.q_sample`."""
+        return q_sample(self.schedule, x0, t, noise)
+
+    def q_posterior(self, x0: NDArray[Any], x_t: NDArray[Any], t: int) -> tuple[Array, Array]:
+        """:func:`ddpm_np.q_posterior`."""
+        return q_posterior(self.schedule, x0, x_t, t)
+
+    def model_mean(self, x_t: NDArray[Any], t: int, eps: NDArray[Any]) -> Array:
+        """:func:`ddpm_np.model_mean` of target "eps"."""
+        return model_mean(self.schedule, x_t, t, eps)
+
+    def reverse_variance(self, t: int) -> float:
+        """:func:`ddpm_np.reverse_variance` at t."""
+        return float(reverse_variance(self.schedule, self.variance)[t])
+
+    def reverse_step(self, x_t: NDArray[Any], t: int, eps: NDArray[Any], z: NDArray[Any]) -> Array:
+        """One pass of the loop in :func:`ddpm_np.ancestral_sample`."""
+        mean = model_mean(self.schedule, x_t, t, eps)
+        return mean + np.sqrt(self.reverse_variance(t)) * z if t > 1 else mean
+
+    def sample(
+        self,
+        predict: Callable[[NDArray[Any], int], NDArray[Any]],
+        x_T: NDArray[Any],
+        noise: NDArray[Any],
+    ) -> Array:
+        """:func:`ddpm_np.ancestral_sample`."""
+        sigma2 = reverse_variance(self.schedule, self.variance)
+        return ancestral_sample(self.schedule, predict, x_T, noise=lambda t: noise[t], sigma2=sigma2)
+
+    def eps_loss_weight(self, t: int) -> float:
+        """:func:`ddpm_np.eps_loss_weight`."""
+        sigma2 = reverse_variance(self.schedule, self.variance)
+        return float(eps_loss_weight(self.schedule, t, sigma2))
+
+    def elbo_terms(
+        self,
+        predict: Callable[[NDArray[Any], int], NDArray[Any]],
+        x0: NDArray[Any],
+        noise: NDArray[Any],
+    ) -> tuple[Array, Array, Array]:
+        """:func:`ddpm_np.elbo_decomposition` with its Gaussian decoder."""
+        sigma2 = reverse_variance(self.schedule, self.variance)
+        with warnings.catch_warnings():
+            # Short schedules are checked too; that their prior is off is not the question here.
+            warnings.simplefilter("ignore", PriorWarning)
+            terms = elbo_decomposition(self.schedule, predict, x0, noise=noise, sigma2=sigma2)
+        return terms.L_T, terms.L, terms.L_0

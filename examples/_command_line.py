@@ -1,0 +1,66 @@
+"""What the examples' command lines share: argument types, and mistakes as one sentence."""
+
+import argparse
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+# For matrices this small a second BLAS thread gains little on an idle machine and makes
+# training many times slower on a busy one, where the threads wait for each other. Only counts
+# before NumPy is imported; a user's own setting stands.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from backends import BackendError
+from ddpm_np.checkpoint import CheckpointError
+
+
+def run_command(
+    name: str,
+    parse: Callable[[list[str] | None], argparse.Namespace],
+    run: Callable[[argparse.Namespace], None],
+    arguments: list[str] | None,
+) -> int:
+    """Parse and run; what the user can mend is one sentence on stderr and exit status 2."""
+    options = parse(arguments)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        hint = "; the same command with --resume goes on from the checkpoint"
+        print(f"\n{name}: stopped{hint if 'resume' in options else ''}", file=sys.stderr)
+        return 130
+    except (BackendError, CheckpointError, FloatingPointError, MemoryError, OSError) as error:
+        print(f"{name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Return an argparse type: an integer within bounds."""
+    upper = "" if maximum is None else f" and at most {maximum}"
+
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if number < minimum or (maximum is not None and number > maximum):
+            raise argparse.ArgumentTypeError(
+                f"must be an integer, at least {minimum}{upper}, got {text!r}"
+            )
+        return number
+
+    return convert
+
+
+def positive(text: str) -> float:
+    """Argparse type: a positive finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return number

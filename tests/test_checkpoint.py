@@ -1,0 +1,499 @@
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm_np import checkpoint
+from ddpm_np.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    read_archive,
+    save_checkpoint,
+    write_archive,
+)
+from ddpm_np.nn import Adam, AdamState, MLPDenoiser, constant_rate
+from ddpm_np.schedules import cosine_schedule, linear_schedule, scaled_linear_schedule
+from ddpm_np.training import Recipe, TrainState
+
+T = 25
+CONFIGURATION = {"seed": 2**63, "learning_rate": 0.1 + 0.2, "target": "eps", "schedule": "scaled_linear"}
+AWKWARD = [-0.0, 5e-324, -1e-45, 1.0 + 2**-52, 3.4e38, -1e-38, 0.1]
+"""Values that a text, or another dtype on the way, would change."""
+
+
+def make_recipe(schedule=None, size=4, layers=1):
+    schedule = scaled_linear_schedule(T) if schedule is None else schedule
+    denoiser = MLPDenoiser(2, schedule.T, size, layers, embedding_size=4)
+    return Recipe(schedule, denoiser, Adam(constant_rate(1e-3)))
+
+
+RECIPE = make_recipe()
+
+
+def make_state(dtype="float64", step=2**53 + 1, recipe=RECIPE):
+    rng = np.random.default_rng(0)
+    size = max(place.stop for place in _places(recipe))
+    flats = []
+    for _ in range(4):
+        flat = rng.standard_normal(size).astype(dtype)
+        flat[rng.permutation(size)[: len(AWKWARD)]] = np.array(AWKWARD).astype(dtype)
+        flats.append(flat)
+    params, average, m, v = flats
+    return TrainState(step, params, average, AdamState(step, m, v), np.array(1 / 3, dtype=dtype))
+
+
+def _places(recipe):
+    from ddpm_np.nn.tree import tree_leaves
+
+    return tree_leaves(recipe.layout.tree)
+
+
+def save(path, state, recipe=RECIPE, configuration=CONFIGURATION):
+    save_checkpoint(path, recipe, state, configuration, np.asarray)
+
+
+def load(path, recipe=RECIPE, configuration=CONFIGURATION, dtype="float64"):
+    return load_checkpoint(path, recipe, configuration, lambda a: np.asarray(a, dtype=dtype))
+
+
+def bits(state):
+    arrays = (state.params, state.average, state.optimizer.m, state.optimizer.v, state.loss_sum)
+    return (
+        *(type(state.step), state.step, state.optimizer.step),
+        *((array.dtype, array.shape, array.tobytes()) for array in arrays),
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A good checkpoint, alone in its folder."""
+    save(tmp_path / "checkpoint.npz", make_state())
+    return tmp_path / "checkpoint.npz"
+
+
+def refusal(path, **settings):
+    """The message of the CheckpointError that loading must raise."""
+    with pytest.raises(CheckpointError) as caught:
+        load(path, **settings)
+    message = str(caught.value)
+    assert message.startswith((str(path), f"there is no {path}"))
+    assert "\n" not in message
+    return message
+
+
+# --- round trip ---------------------------------------------------------------------------
+
+
+def test_a_state_comes_back_to_the_bit(tmp_path, dtype):
+    state = make_state(dtype)
+    save(tmp_path / "a.npz", state)
+    assert bits(load(tmp_path / "a.npz", dtype=dtype)) == bits(state)
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_the_same_state_gives_the_same_arrays_and_replaces_the_old(path):
+    before, _ = read_archive(path)
+    save(path, make_state(step=7))
+    after, about = read_archive(path)
+    assert about["step"] == load(path).step == 7
+    assert before.keys() == after.keys()
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+
+
+def test_saving_changes_nothing_in_the_state(tmp_path):
+    state = make_state()
+    before = bits(state)
+    save(tmp_path / "a.npz", state)
+    assert bits(state) == before
+
+
+def test_numpy_reads_it_by_the_documented_names(path):
+    state = make_state()
+    with np.load(path, allow_pickle=False) as file:
+        assert file["params/0/weight"].shape == (6, 4)
+        flat = np.concatenate([file[f"average/{name}"].ravel() for name in _names(RECIPE)])
+        assert flat.tobytes() == state.average.tobytes()
+        assert file["beta"].tobytes() == RECIPE.schedule.beta.tobytes()
+        about = json.loads(str(file["about"]))
+    assert about["configuration"] == CONFIGURATION
+    assert about["step"] == 2**53 + 1
+
+
+def _names(recipe):
+    from ddpm_np.nn.tree import named_leaves
+
+    return [name for name, _ in named_leaves(recipe.layout.tree)]
+
+
+# --- damage -------------------------------------------------------------------------------
+
+
+def outcome(path, content, whole):
+    """Put content in the place of a checkpoint; True if refused, False if loaded the same."""
+    path.write_bytes(content)
+    try:
+        state = load(path)
+    except CheckpointError:
+        refusal(path)
+        return True
+    assert bits(state) == whole
+    return False
+
+
+def test_every_truncated_file_is_refused(path):
+    content, whole = path.read_bytes(), bits(load(path))
+    cuts = np.linspace(0, len(content) - 1, 100).astype(int).tolist()
+    cuts += [1, 4, 22, len(content) - 22, len(content) - 23, len(content) - 2]
+    for cut in cuts:
+        assert outcome(path, content[:cut], whole), cut
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(path, record_property):
+    content, whole = path.read_bytes(), bits(load(path))
+    rng = np.random.default_rng(0)
+    directory = content.index(b"PK\x01\x02")
+    places = [*rng.integers(0, len(content), 400), *rng.integers(directory, len(content), 200)]
+    refused = []
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.integers(8)
+        refused.append(outcome(path, bytes(damaged), whole))
+    record_property("refused of 400 anywhere", sum(refused[:400]))
+    record_property("refused of 200 in the directory", sum(refused[400:]))
+    # The rest are times, attributes and padding of the zip format, which hold nothing.
+    assert sum(refused) > 300
+
+
+def test_a_flipped_bit_in_an_array_is_always_refused(path):
+    content, whole = path.read_bytes(), bits(load(path))
+    rng = np.random.default_rng(1)
+    beta = content.index(RECIPE.schedule.beta.tobytes())
+    params = content.index(make_state().params[:24].tobytes())
+    for start, size in ((beta, 8 * (T + 1)), (params, 8 * 24)):
+        for place in rng.integers(start, start + size, 30):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << rng.integers(8)
+            assert outcome(path, bytes(damaged), whole)
+
+
+@pytest.mark.parametrize("fill", [b"\0", b"\xff"])
+def test_a_block_that_was_never_written_is_refused(path, fill):
+    content, whole = path.read_bytes(), bits(load(path))
+    for start in range(0, len(content) - 512, 512):
+        damaged = content[:start] + fill * 512 + content[start + 512 :]
+        outcome(path, damaged, whole)
+    assert outcome(path, fill * len(content), whole)
+
+
+# --- other kinds of file ------------------------------------------------------------------
+
+
+class Payload:
+    """What a malicious pickle does."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.mark),))
+
+
+def _pickle(path, mark):
+    path.write_bytes(pickle.dumps({"about": Payload(mark)}))
+
+
+def _pickle_in_npy(path, mark):
+    with path.open("wb") as file:
+        np.save(file, np.array([Payload(mark)], dtype=object), allow_pickle=True)
+
+
+def _pickle_in_npz(path, mark):
+    arrays, about = read_archive(path)
+    arrays["params/0/weight"] = np.array([Payload(mark)], dtype=object)
+    text = json.dumps({"format": checkpoint.FORMAT, **about})
+    with path.open("wb") as file:
+        np.savez(file, about=np.array(text), allow_pickle=True, **arrays)
+
+
+def _pickle_as_about(path, mark):
+    with path.open("wb") as file:
+        np.savez(file, about=np.array(Payload(mark), dtype=object), allow_pickle=True)
+
+
+def _pickle_instead_of_npy(path, mark):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("about.npy", pickle.dumps(Payload(mark)))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [_pickle, _pickle_in_npy, _pickle_in_npz, _pickle_as_about, _pickle_instead_of_npy],
+    ids=lambda function: function.__name__.strip("_"),
+)
+def test_nothing_is_unpickled(path, write):
+    mark = path.parent / "executed"
+    write(path, mark)
+    assert "no checkpoint" in refusal(path)
+    assert not mark.exists()
+
+
+def _zip(members):
+    def write(path):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in members.items():
+                archive.writestr(name, text)
+
+    return write
+
+
+def _npz(**arrays):
+    return lambda path: np.savez(path, **arrays)
+
+
+def _folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+FORMAT_TEXT = json.dumps({"format": checkpoint.FORMAT})
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda path: path.write_bytes(b""), id="empty"),
+        pytest.param(lambda path: path.write_text("This is no checkpoint.\n"), id="text"),
+        pytest.param(lambda path: path.write_bytes(bytes(range(256)) * 20), id="bytes"),
+        pytest.param(lambda path: path.write_text('{"format": "ddpm-np checkpoint 1"}'), id="json"),
+        pytest.param(_folder, id="folder"),
+        pytest.param(_zip({}), id="empty zip"),
+        pytest.param(_zip({"about.npy": "text"}), id="zip of text"),
+        pytest.param(_zip({"../about.npy": "x", "a/": ""}), id="zip with paths"),
+        pytest.param(_npz(x=np.zeros(3)), id="other npz"),
+        pytest.param(_npz(about=np.zeros(3)), id="about is numbers"),
+        pytest.param(_npz(about=np.array("no json")), id="about is no JSON"),
+        pytest.param(_npz(about=np.array("[]")), id="about is a list"),
+        pytest.param(_npz(about=np.array("7")), id="about is a number"),
+        pytest.param(_npz(about=np.array("{}")), id="about is empty"),
+        pytest.param(_npz(about=np.array(FORMAT_TEXT)), id="nothing but the format"),
+    ],
+)
+def test_another_kind_of_file_is_refused(path, write):
+    write(path)
+    assert "no checkpoint" in refusal(path)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    assert refusal(tmp_path / "no.npz") == f"there is no {tmp_path / 'no.npz'}"
+    (tmp_path / "file").write_text("")
+    refusal(tmp_path / "file" / "no.npz")
+
+
+def test_another_version_is_named(path):
+    arrays, about = read_archive(path)
+    text = json.dumps({**about, "format": "ddpm-np checkpoint 2"})
+    np.savez(path, about=np.array(text), **arrays)
+    assert refusal(path).endswith("has format 'ddpm-np checkpoint 2', this version reads "
+                                  "'ddpm-np checkpoint 1'")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["beta", "loss_sum", "params/0/weight", "adam_v/2/bias"])
+def test_a_missing_array_is_named(path, name):
+    arrays, about = read_archive(path)
+    name = name if name in arrays else min(key for key in arrays if key.startswith("adam_v"))
+    del arrays[name]
+    write_archive(path, arrays, about)
+    assert name in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["step", "optimizer_step", "configuration"])
+def test_a_missing_number_is_named(path, name):
+    arrays, about = read_archive(path)
+    del about[name]
+    write_archive(path, arrays, about)
+    assert f"it has no {name}" in refusal(path)
+
+
+# --- other runs ---------------------------------------------------------------------------
+
+
+def test_every_setting_that_differs_is_named_with_both_values(path):
+    now = {**CONFIGURATION, "seed": 1, "target": "v", "new": True}
+    del now["schedule"]
+    message = refusal(path, configuration=now)
+    assert message == (
+        f"{path} is from another configuration: seed was {2**63} and is now 1; "
+        "target was 'eps' and is now 'v'; schedule was 'scaled_linear' and is now None; "
+        "new was None and is now True"
+    )
+
+
+def test_settings_compare_to_the_last_digit_and_in_any_order(path):
+    load(path, configuration=dict(reversed(CONFIGURATION.items())))
+    near = {**CONFIGURATION, "learning_rate": 0.3}
+    assert "learning_rate was 0.30000000000000004 and is now 0.3" in refusal(path, configuration=near)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (cosine_schedule(T), "T = 25 with beta from 0.00543002 to 0.999"),
+        (linear_schedule(T), "T = 25 with beta from 0.0001 to 0.02"),
+        (scaled_linear_schedule(T + 1), "T = 26 with beta from 0.00384615 to 0.769231"),
+        (linear_schedule(1), "T = 1 with beta from 0.0001 to 0.0001"),
+    ],
+    ids=["cosine", "linear", "longer", "one step"],
+)
+def test_another_schedule_is_refused_with_both(path, schedule, said):
+    message = refusal(path, recipe=make_recipe(schedule))
+    assert "T = 25 with beta from 0.004 to 0.8, and now" in message
+    assert message.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("size", "layers", "said"),
+    [
+        (5, 1, "params/0/weight has shape (6, 4), wanted (6, 5)"),
+        (4, 0, "params/2/weight is missing, wanted (4, 2)"),
+        (4, 2, "params/3/0/weight is missing, wanted (4, 4)"),
+    ],
+)
+def test_another_network_is_refused_and_its_difference_named(path, size, layers, said):
+    message = refusal(path, recipe=make_recipe(size=size, layers=layers))
+    assert "is from another network" in message
+    assert said in message
+
+
+def test_a_deeper_network_whose_shapes_all_fit_is_refused(tmp_path):
+    deep = make_recipe(size=2, layers=2)
+    save(tmp_path / "a.npz", make_state(recipe=deep), recipe=deep)
+    message = refusal(tmp_path / "a.npz", recipe=make_recipe(size=2, layers=1))
+    assert "is from another network" in message
+
+
+# --- writing ------------------------------------------------------------------------------
+
+
+def assert_untouched(path, content):
+    assert path.read_bytes() == content
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_an_array_that_cannot_be_written_leaves_the_previous_file(path):
+    content = path.read_bytes()
+    arrays = {"good": np.zeros(10_000), "bad": np.array([object()], dtype=object), "more": np.zeros(3)}
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_archive(path, arrays, {})
+    assert_untouched(path, content)
+
+
+@pytest.mark.parametrize("about", [{"loss": float("nan")}, {"path": Path()}])
+def test_a_description_that_is_no_json_leaves_the_previous_file(path, about):
+    content = path.read_bytes()
+    with pytest.raises((TypeError, ValueError)):
+        write_archive(path, {}, about)
+    assert_untouched(path, content)
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failure_before_the_end_leaves_the_previous_file(path, monkeypatch, call, error):
+    content = path.read_bytes()
+
+    def fail(*_args):
+        raise error
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(error):
+        save(path, make_state(step=8))
+    assert_untouched(path, content)
+
+
+@pytest.mark.parametrize("member", [0, 1, 7, 17])
+def test_a_failure_between_arrays_leaves_the_previous_file(path, monkeypatch, member):
+    content, count, write = path.read_bytes(), 0, np.lib.format.write_array
+
+    def fail(*args, **kwargs):
+        nonlocal count
+        count += 1
+        if count > member:
+            raise KeyboardInterrupt
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
+    monkeypatch.setattr("numpy.lib._npyio_impl.format.write_array", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save(path, make_state(step=8))
+    assert count == member + 1
+    assert_untouched(path, content)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
+def test_a_full_disk_at_any_byte_leaves_the_previous_file(path):
+    content = path.read_bytes()
+    script = """
+import os, resource, sys
+from pathlib import Path
+from ddpm_np.checkpoint import read_archive, write_archive
+
+path = Path(sys.argv[1])
+content, (arrays, about) = path.read_bytes(), read_archive(path)
+size, (_, hard) = len(content), resource.getrlimit(resource.RLIMIT_FSIZE)
+failed = 0
+for limit in [*range(0, size, size // 40), size - 1]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        write_archive(path, arrays, about | {"step": 2**53 + 2})
+    except OSError:
+        failed += 1
+    else:
+        sys.exit(f"wrote {size} bytes under a limit of {limit}")
+    assert path.read_bytes() == content, limit
+    assert os.listdir(path.parent) == [path.name], limit
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+write_archive(path, arrays, about | {"step": 2**53 + 2})
+print(failed)
+"""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert int(result.stdout) >= 41
+    assert load(path).step == 2**53 + 2
+    assert len(path.read_bytes()) == len(content)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX paths")
+def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "missing", tmp_path / "file", Path("/proc"), Path("/proc/self/fd")):
+        with pytest.raises(OSError, match=r"."):
+            save(folder / "checkpoint.npz", make_state())
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_read_only_folder_is_an_os_error(path):
+    content = path.read_bytes()
+    path.parent.chmod(0o500)
+    try:
+        if os.access(path.parent, os.W_OK):
+            pytest.skip("permissions do not bind this user")
+        with pytest.raises(PermissionError):
+            save(path, make_state(step=8))
+        assert_untouched(path, content)
+    finally:
+        path.parent.chmod(0o700)

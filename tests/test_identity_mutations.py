@@ -1,0 +1,196 @@
+"""Mutations of ddpm_np's own formulas: check_identities alone has to catch each of them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+LINEAR = "Reference(linear_schedule(12, 0.02, 0.5))"
+TABLE = "Reference(schedule_from_alpha_bar([1.0, 0.9, 0.7, 0.4, 0.1]))"
+BETA = "Reference(linear_schedule(12, 0.02, 0.5), 'beta')"
+UNIT = "Reference(linear_schedule(12, 0.02, 0.5), 'unit')"
+
+TARGET = """
+from pathlib import Path
+import ddpm_np
+from ddpm_np import linear_schedule, schedule_from_alpha_bar
+from ddpm_np.testing import Reference
+assert Path(ddpm_np.__file__).is_relative_to(Path(__file__).parent), ddpm_np.__file__
+assert Path(ddpm_np.testing.__file__).is_relative_to(Path(__file__).parent)
+subject = {subject}
+"""
+
+# Module, a fragment that stands there exactly once, what to put in its place, the subject.
+MUTATIONS = [
+    ("schedules", "np.log1p(-steps)", "np.log1p(-0.5 * steps)"),
+    ("schedules", "np.exp(log_alpha_bar), log", "np.exp(0.5 * log_alpha_bar), log"),
+    ("schedules", "= -np.expm1(log_alpha_bar)", "= -np.expm1(0.5 * log_alpha_bar)"),
+    ("schedules", "one_minus_alpha_bar[:-1] / one_minus_alpha_bar[1:] * beta[1:]", "beta[1:]"),
+    ("schedules", "one_minus_alpha_bar[:-1] / one", "alpha_bar[:-1] / one"),
+    ("schedules", "_schedule(beta, 1.0 - beta,", "_schedule(beta, np.sqrt(1.0 - beta),"),
+    ("schedules", "sums.append(total + correction)", "sums.append(float(term))"),
+    ("schedules", "- table[1:]) / table[:-1]", "- table[1:]) / table[1:] / 10", TABLE),
+    ("schedules", "np.log(table), 1.0 - table)", "np.log(table), 1.0 - table**2)", TABLE),
+    (
+        "forward",
+        "signal = coefficient(np.sqrt(schedule.alpha_bar[t])",
+        "signal = coefficient((schedule.alpha_bar[t])",
+    ),
+    (
+        "forward",
+        "sigma = coefficient(np.sqrt(schedule.one_minus_alpha_bar[t])",
+        "sigma = coefficient((schedule.one_minus_alpha_bar[t])",
+    ),
+    ("forward", "signal * x0 + sigma * noise", "signal * x0 - sigma * noise"),
+    (
+        "forward",
+        "sigma = coefficient(np.sqrt(schedule.one_minus_alpha_bar[t])",
+        "sigma = coefficient(np.sqrt(schedule.one_minus_alpha_bar[t - 1])",
+    ),
+    (
+        "forward",
+        "mean = coefficient(np.sqrt(schedule.alpha_bar[t]), x0)",
+        "mean = coefficient(schedule.alpha_bar[t], x0)",
+    ),
+    (
+        "forward",
+        "return mean, coefficient_array(schedule.one_minus_alpha_bar[t], x0)",
+        "return mean, coefficient_array(schedule.beta[t], x0)",
+    ),
+    (
+        "posterior",
+        "c_xt = np.sqrt(schedule.alpha[t]) * variance[t - 1]",
+        "c_xt = schedule.alpha[t] * variance[t - 1]",
+    ),
+    ("posterior", "* variance[t - 1] / variance[t]", "* variance[t - 1]"),
+    ("posterior", "c_x0 = np.sqrt(schedule.alpha_bar[t - 1])", "c_x0 = np.sqrt(schedule.alpha_bar[t])"),
+    ("posterior", "(schedule.beta[t] / variance[t])", "(np.sqrt(schedule.beta[t]) / variance[t])"),
+    (
+        "posterior",
+        "coefficient(c_xt, x0) * x_t + coefficient(c_x0, x0) * x0",
+        "coefficient(c_xt, x0) * x0 + coefficient(c_x0, x0) * x_t",
+    ),
+    (
+        "posterior",
+        "return mean, coefficient_array(schedule.posterior_variance[t], x0)",
+        "return mean, coefficient_array(schedule.beta[t], x0)",
+    ),
+    (
+        "posterior",
+        "np.sqrt(schedule.one_minus_alpha_bar[t]) / root_alpha",
+        "np.sqrt(schedule.one_minus_alpha_bar[t])",
+    ),
+    (
+        "posterior",
+        "coefficient(schedule.beta[t] / np.sqrt(schedule.one_minus_alpha_bar[t])",
+        "coefficient(schedule.beta[t] / (schedule.one_minus_alpha_bar[t])",
+    ),
+    (
+        "posterior",
+        "coefficient(1.0 / root_alpha, x_t) * x_t - scale",
+        "coefficient(1.0 / root_alpha, x_t) * x_t + scale",
+    ),
+    ("posterior", "coefficient(1.0 / root_alpha, x_t)", "coefficient(root_alpha, x_t)"),
+    ("posterior", "root_alpha = np.sqrt(schedule.alpha[t])", "root_alpha = schedule.alpha[t]"),
+    ("posterior", "scale = coefficient(schedule.beta[t]", "scale = coefficient(schedule.beta[t - 1]"),
+    (
+        "reverse",
+        "table = schedule.posterior_variance.copy()",
+        "table = schedule.posterior_variance**0.5",
+    ),
+    ("reverse", "return schedule.beta.copy()", "return 0.5 * schedule.beta", BETA),
+    ("reverse", "np.ones(T)", "2.0 * np.ones(T)", UNIT),
+    ("losses", "(2.0 * check_table", "(1.0 * check_table"),
+    ("losses", "weight * schedule.beta[t] ** 2 /", "weight * schedule.beta[t] /"),
+    (
+        "losses",
+        "(schedule.alpha[t] * schedule.one_minus_alpha_bar[t])",
+        "schedule.one_minus_alpha_bar[t]",
+    ),
+    (
+        "losses",
+        "schedule.alpha[t] * schedule.one_minus_alpha_bar[t]",
+        "schedule.alpha_bar[t] * schedule.one_minus_alpha_bar[t]",
+    ),
+    ("elbo", "return -kl_isotropic(mean, variance, arr", "return kl_isotropic(mean, variance, arr"),
+    (
+        "elbo",
+        "q_moments(schedule, x0, check_schedule(schedule).T)",
+        "q_moments(schedule, x0, schedule.T - 1)",
+    ),
+    (
+        "elbo",
+        'float(check_table("sigma2", sigma2, T)[t])',
+        'float(check_table("sigma2", sigma2, T)[t - 1])',
+    ),
+    (
+        "elbo",
+        'float(check_table("sigma2", sigma2, T)[t])',
+        'float(check_table("sigma2", sigma2, T)[t]) ** 0.5',
+    ),
+    ("elbo", "return -kl_isotropic(posterior_mean", "return kl_isotropic(posterior_mean"),
+    ("elbo", "decoder(x0, mean, float(variances[1]))", "decoder(x0, mean, float(variances[3]))"),
+    ("elbo", "x_t = q_sample(schedule, x0, t, eps)", "x_t = q_sample(schedule, x0, t - 1, eps)"),
+    ("elbo", "eps = draw(t)", "eps = draw(t - 1)"),
+    ("elbo", "prediction = predict(x_t, t)", "prediction = predict(x_t, max(t - 1, 1))"),
+    ("elbo", "rows = [zeros, zeros]", "rows = [zeros]"),
+    ("gaussians", "(excess - log_ratio + (mean", "(excess + log_ratio + (mean"),
+    ("gaussians", "(mean_1 - mean_2) ** 2 / var_2)", "(mean_1 - mean_2) ** 2)"),
+    ("gaussians", "0.5 * sum_features(excess", "1.0 * sum_features(excess"),
+    (
+        "gaussians",
+        "excess = var_1 / var_2, (var_1 - var_2) / var_2",
+        "excess = var_1 / var_2, (var_2 - var_1) / var_1",
+        BETA,
+    ),
+    ("gaussians", "xp.log(variance) + LOG_2PI", "xp.log(variance)"),
+    ("gaussians", "(x - mean) ** 2 / variance +", "(x - mean) ** 2 +"),
+    (
+        "decoders",
+        "normal_log_density(x0, mean, variance)",
+        "normal_log_density(x0, mean, variance**0.5)",
+    ),
+    ("samplers", "math.sqrt(variances[t]) * z", "variances[t] * z"),
+    ("samplers", "if t > 1:", "if t > 0:"),
+    ("samplers", "range(T, 0, -1)", "range(T, 1, -1)"),
+    ("_arrays", "xp.sum(x, axis=tuple(", "xp.mean(x, axis=tuple("),
+]
+
+
+def report_on(folder: Path, module: str, old: str, new: str, subject: str) -> tuple[int, str]:
+    """Exit status and output of the check of a mutated copy of the package."""
+    shutil.copytree(ROOT / "ddpm_np", folder / "ddpm_np")
+    path = folder / "ddpm_np" / f"{module}.py"
+    source = path.read_text()
+    assert source.count(old) == 1, f"{module}.py has {source.count(old)} times {old!r}"
+    path.write_text(source.replace(old, new))
+    (folder / "mutated.py").write_text(TARGET.format(subject=subject))
+    command = [sys.executable, "-m", "ddpm_np.testing", "mutated:subject"]
+    # The editable install must not win over the copy.
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("subject", [LINEAR, TABLE, BETA, UNIT])
+def test_control(subject, tmp_path):
+    status, output = report_on(tmp_path, "forward", "sigma * noise", "sigma * noise", subject)
+    assert status == 0, output
+
+
+@pytest.mark.parametrize(
+    "mutation", MUTATIONS, ids=[f"{m[0]}: {m[1]} -> {m[2]}"[:110] for m in MUTATIONS]
+)
+def test_mutation_is_caught(mutation, tmp_path):
+    module, old, new, subject = (*mutation, LINEAR)[:4]
+    status, output = report_on(tmp_path, module, old, new, subject)
+    assert status == 1, output
+    assert "FAILS" in output

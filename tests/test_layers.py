@@ -1,0 +1,269 @@
+"""Layers, combinators and the denoiser: values, gradients, purity, devices, errors."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ddpm_np.nn import Linear, LinearParams, MLPDenoiser, Residual, Serial, SiLU, time_embedding
+from ddpm_np.nn.ops import GENERIC
+from ddpm_np.nn.tree import named_leaves, tree_map
+from tests.gradients import check_gradients, randomised
+
+LAYERS = {
+    "linear": (Linear(3, 5), 4),
+    "linear_one_row": (Linear(5, 2), 1),
+    "linear_scalar": (Linear(1, 1), 1),
+    "linear_column": (Linear(7, 1), 2),
+    "silu": (SiLU(), 4),
+    "serial_empty": (Serial(()), 3),
+    "serial": (Serial((Linear(3, 4), SiLU(), Linear(4, 2))), 3),
+    "serial_nested": (Serial((Serial((Linear(2, 3), SiLU())), Serial((Linear(3, 2),)))), 5),
+    "residual_linear": (Residual(Linear(3, 3)), 2),
+    "residual_silu": (Residual(SiLU()), 2),
+    "residual_nested": (
+        Residual(Serial((Linear(3, 3), Residual(Serial((Linear(3, 3), SiLU())))))),
+        3,
+    ),
+    "serial_of_residuals": (
+        Serial((Linear(2, 3), Residual(Serial((SiLU(), Linear(3, 3)))), Residual(SiLU()))),
+        1,
+    ),
+}
+WIDTH = {"silu": 3, "serial_empty": 2, "residual_linear": 3, "residual_silu": 3, "residual_nested": 3}
+DENOISERS = {
+    "per_example_t": (MLPDenoiser(3, 20, 5, 2, 4), 4, np.array([1, 7, 20, 7])),
+    "int_t": (MLPDenoiser(2, 20, 4, 1, 2), 3, 13),
+    "one_row": (MLPDenoiser(2, 1, 3, 1, 6), 1, np.array([1])),
+    "no_hidden_layers": (MLPDenoiser(1, 5, 3, 0, 2), 2, 5),
+    "widths_of_one": (MLPDenoiser(1, 5, 1, 3, 2), 3, np.array([1, 5, 2])),
+}
+
+
+def normal(shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def layer_case(name):
+    """A layer, random parameters, and an input."""
+    layer, rows = LAYERS[name]
+    params = randomised(layer.init(np.random.default_rng(0)))
+    leaves = dict(named_leaves(params))
+    width = WIDTH.get(name) or next(iter(leaves.values())).shape[0]
+    return layer, params, normal((rows, width))
+
+
+def denoiser_case(name):
+    """A denoiser with t bound, so that it is a layer; random parameters, and an input."""
+    network, rows, t = DENOISERS[name]
+
+    class Bound:
+        init, backward = network.init, network.backward
+
+        @staticmethod
+        def forward(params, x, ops):
+            return network.forward(params, x, t, ops)
+
+    params = randomised(network.init(np.random.default_rng(0)))
+    return Bound, params, normal((rows, network.dimensions))
+
+
+CASES = [(layer_case, name) for name in LAYERS] + [(denoiser_case, name) for name in DENOISERS]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case[1])
+def case(request):
+    make, name = request.param
+    return make(name)
+
+
+def test_gradients_by_complex_step(case):
+    layer, params, x = case
+    check_gradients(layer.forward, layer.backward, params, x)
+
+
+def test_pure(case):
+    """Nothing is written to, the same call gives the same bits, and the cache is explicit."""
+    layer, params, x = case
+    y, cache = layer.forward(params, x, GENERIC)
+    dy = normal(y.shape, 2)
+    dx, grads = layer.backward(params, cache, dy, GENERIC)
+    for _, array in named_leaves((params, x, y, cache, dy)):
+        array.flags.writeable = False
+    layer.forward(params, 2.0 * x, GENERIC)  # somebody else's forward in between
+    again = (layer.forward(params, x, GENERIC), layer.backward(params, cache, dy, GENERIC))
+    for (_, first), (name, second) in zip(
+        named_leaves(((y, cache), (dx, grads))), named_leaves(again), strict=True
+    ):
+        np.testing.assert_array_equal(first, second, err_msg=name)
+
+
+def test_device_dtype_and_value(case, lib, dtype):
+    """Every library agrees with NumPy in float64, keeps the dtype and stays on its device.
+
+    A handful of sums of at most 12 products of order 1 in sequence, each good to 12 eps of its
+    terms: 500 eps is ample and still a thousand times below an error of a wrong term.
+    """
+    layer, params, x = case
+    y, cache = layer.forward(params, x, GENERIC)
+    dy = normal(y.shape, 2)
+    dx, grads = layer.backward(params, cache, dy, GENERIC)
+
+    def move(leaf):
+        return lib.array(leaf, dtype)
+
+    moved = tree_map(move, params)
+    y_moved, cache_moved = layer.forward(moved, move(x), GENERIC)
+    dx_moved, grads_moved = layer.backward(moved, cache_moved, move(dy), GENERIC)
+    expected, found = (y, dx, grads), (y_moved, dx_moved, grads_moved)
+    for (name, a), (_, b) in zip(named_leaves(expected), named_leaves(found), strict=True):
+        assert b.dtype == getattr(lib.xp, dtype), name
+        scale = 1.0 + np.max(np.abs(a))
+        np.testing.assert_allclose(
+            lib.host(b), a, rtol=0.0, atol=500 * np.finfo(dtype).eps * scale, err_msg=name
+        )
+
+
+def test_linear_is_affine():
+    params = LinearParams(normal((3, 2)), normal(2, 2))
+    x = normal((4, 3), 3)
+    y, _ = Linear(3, 2).forward(params, x, GENERIC)
+    expected = [
+        [sum(r[i] * params.weight[i, j] for i in range(3)) + params.bias[j] for j in (0, 1)] for r in x
+    ]
+    np.testing.assert_allclose(y, expected, rtol=1e-13)
+
+
+def test_linear_init():
+    params = Linear(400, 300, gain=2.0).init(np.random.default_rng(0))
+    assert params.weight.dtype == params.bias.dtype == np.float64
+    assert params.weight.shape == (400, 300)
+    assert not np.any(params.bias)
+    # The standard deviation of 120,000 draws is known to 1 / sqrt(240,000) = 0.2 %.
+    assert np.std(params.weight) == pytest.approx(2.0 / math.sqrt(400), rel=0.01)
+    np.testing.assert_array_equal(
+        params.weight, Linear(400, 300, gain=2.0).init(np.random.default_rng(0)).weight
+    )
+    assert not np.any(Linear(3, 2, gain=0.0).init(np.random.default_rng(0)).weight)
+
+
+def test_serial_and_residual_written_out():
+    x = normal((4, 3))
+    outer, inner = Linear(3, 3), SiLU()
+    params = randomised(outer.init(np.random.default_rng(0)))
+    affine = x @ params.weight + params.bias
+    y, _ = Serial((Residual(outer), inner)).forward((params, ()), x, GENERIC)
+    np.testing.assert_allclose(y, (x + affine) / (1.0 + np.exp(-x - affine)), rtol=1e-13)
+
+
+@pytest.mark.parametrize("bad", [((),), ((), (), ())])
+def test_serial_refuses_another_number_of_parameters(bad):
+    with pytest.raises(ValueError, match="argument"):
+        Serial((SiLU(), SiLU())).forward(bad, normal((2, 2)), GENERIC)
+
+
+def test_denoiser_written_out():
+    """The whole network in plain NumPy."""
+    network, rows, t = DENOISERS["per_example_t"]
+    params = randomised(network.init(np.random.default_rng(0)))
+    x = normal((rows, 3))
+
+    def silu(z):
+        return z / (1.0 + np.exp(-z))
+
+    first, _, (one, _), (two, _), last = params
+    h = np.concatenate([x, time_embedding(20, 4)[t]], axis=1)
+    h = silu(h @ first.weight + first.bias)
+    for layer in (one, two):
+        h = h + silu(h @ layer.weight + layer.bias)
+    y, _ = network.forward(params, x, t, GENERIC)
+    np.testing.assert_allclose(y, h @ last.weight + last.bias, rtol=1e-12, atol=1e-12)
+
+
+def test_int_t_is_the_same_for_every_example():
+    network = MLPDenoiser(2, 10, 4, 1, 4)
+    params = randomised(network.init(np.random.default_rng(0)))
+    x = normal((3, 2))
+    one, _ = network.forward(params, x, 7, GENERIC)
+    many, _ = network.forward(params, x, np.full(3, 7), GENERIC)
+    np.testing.assert_array_equal(one, many)
+    other, _ = network.forward(params, x, np.array([7, 8, 7]), GENERIC)
+    np.testing.assert_array_equal(other[::2], one[::2])
+    assert np.all(other[1] != one[1])
+
+
+@pytest.mark.parametrize(("T", "size"), [(1, 2), (10, 8), (1000, 64), (4000, 6)])
+def test_time_embedding_written_out(T, size):
+    half = size // 2
+    table = time_embedding(T, size)
+    assert table.shape == (T + 1, size)
+    assert table.dtype == np.float64
+    for t in {0, 1, T // 2, T}:
+        angles = [1000.0 * t / T * 10000.0 ** (-i / half) for i in range(half)]
+        # Angles up to 1000 are rounded by 1e-13, and their frequencies by a few eps more.
+        expected = [*map(math.sin, angles), *map(math.cos, angles)]
+        np.testing.assert_allclose(table[t], expected, rtol=0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("T", "size"), [(1, 2), (1000, 2), (1000, 64), (4000, 16)])
+def test_time_embedding_tells_all_times_apart(T, size):
+    """Even with one frequency: 355 / 113 is so close to pi that t + 710 comes within 6e-5."""
+    assert len(np.unique(np.round(time_embedding(T, size), 6), axis=0)) == T + 1
+
+
+def test_time_embedding_sees_t_over_T():
+    """1000 t / T is exact for these: the rows agree to the last bit."""
+    np.testing.assert_array_equal(time_embedding(1000, 8)[::10], time_embedding(100, 8))
+    np.testing.assert_array_equal(time_embedding(1000, 8)[::4], time_embedding(250, 8))
+
+
+def test_time_embedding_is_shared_and_read_only():
+    with pytest.raises(ValueError, match="read-only"):
+        time_embedding(10, 4)[0] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "make"),
+    [
+        (ValueError, "size must be even", lambda: time_embedding(10, 5)),
+        (ValueError, "size", lambda: time_embedding(10, 0)),
+        (TypeError, "size", lambda: time_embedding(10, 4.0)),
+        (ValueError, "T", lambda: time_embedding(0, 4)),
+        (ValueError, "inputs", lambda: Linear(0, 3)),
+        (TypeError, "outputs", lambda: Linear(3, 2.0)),
+        (ValueError, "gain", lambda: Linear(3, 2, gain=-1.0)),
+        (TypeError, "gain", lambda: Linear(3, 2, gain="big")),
+        (TypeError, "dimensions", lambda: MLPDenoiser("2", 10)),
+        (ValueError, "dimensions", lambda: MLPDenoiser(0, 10)),
+        (TypeError, "T", lambda: MLPDenoiser(2, 10.0)),
+        (ValueError, "T", lambda: MLPDenoiser(2, 0)),
+        (TypeError, "hidden_size", lambda: MLPDenoiser(2, 10, hidden_size=8.5)),
+        (ValueError, "hidden_layers", lambda: MLPDenoiser(2, 10, hidden_layers=-1)),
+        (TypeError, "hidden_layers", lambda: MLPDenoiser(2, 10, hidden_layers=True)),
+        (ValueError, "size must be even", lambda: MLPDenoiser(2, 10, embedding_size=7)),
+    ],
+)
+def test_sizes_are_checked(error, message, make):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "shape", "t"),
+    [
+        (ValueError, r"x_t must have shape \(B, 2\)", (3,), 1),
+        (ValueError, r"x_t must have shape \(B, 2\)", (3, 3), 1),
+        (ValueError, r"x_t must have shape \(B, 2\)", (3, 2, 1), 1),
+        (ValueError, "t must be between 1 and 10", (3, 2), 0),
+        (ValueError, "t must be between 1 and 10", (3, 2), 11),
+        (ValueError, "t must be between 1 and 10", (3, 2), np.array([1, 2, 11])),
+        (ValueError, "one time per example", (3, 2), np.array([1, 2])),
+        (TypeError, "t must", (3, 2), 1.0),
+        (TypeError, "t must", (3, 2), np.array([1.0, 2.0, 3.0])),
+    ],
+)
+def test_denoiser_checks_its_input(error, message, shape, t):
+    network = MLPDenoiser(2, 10, 4, 1, 4)
+    params = network.init(np.random.default_rng(0))
+    with pytest.raises(error, match=message):
+        network.forward(params, np.zeros(shape), t, GENERIC)

@@ -1,0 +1,345 @@
+"""Schedules against their formulas in 40 digits, published values, and each other."""
+
+import functools
+import itertools
+import math
+import re
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from mpmath import mpf
+
+import ddpm_np
+from ddpm_np.schedules import (
+    Schedule,
+    cosine_schedule,
+    linear_schedule,
+    quadratic_schedule,
+    scaled_linear_schedule,
+    schedule_from_alpha_bar,
+    schedule_from_beta,
+    sigmoid_schedule,
+)
+from tests.strategies import EPS, assert_within, schedules
+
+DIGITS = 40
+TABLES = ["beta", "alpha", "alpha_bar", "log_alpha_bar", "one_minus_alpha_bar", "posterior_variance"]
+LENGTHS = [1, 2, 3, 10, 1000, 100_000]
+
+
+def ramp_beta(T, beta_1, beta_T, shape):
+    """beta of t = 1..T: ``shape`` maps the ramp from 0 to 1 to beta."""
+    return [shape(mpf(t) / max(T - 1, 1), mpf(beta_1), mpf(beta_T)) for t in range(T)]
+
+
+def linear(u, low, high):
+    return low + (high - low) * u
+
+
+def quadratic(u, low, high):
+    return (mpmath.sqrt(low) + (mpmath.sqrt(high) - mpmath.sqrt(low)) * u) ** 2
+
+
+def sigmoid(u, low, high, width=6.0):
+    return low + (high - low) / (1 + mpmath.exp(-mpf(width) * (2 * u - 1)))
+
+
+def cosine_beta(T, s=0.008, max_beta=0.999):
+    def f(t):
+        return mpmath.cos((mpf(t) / T + mpf(s)) / (1 + mpf(s)) * mpmath.pi / 2) ** 2
+
+    values = [f(t) for t in range(T + 1)]
+    return [min(1 - new / old, mpf(max_beta)) for old, new in itertools.pairwise(values)]
+
+
+# Name: the schedule, and its beta from the same float64 arguments. A scaled schedule of few
+# steps needs small betas.
+CASES = {
+    "linear": (linear_schedule, lambda T: ramp_beta(T, 1e-4, 0.02, linear)),
+    "linear_falling": (
+        lambda T: linear_schedule(T, 0.3, 0.01),
+        lambda T: ramp_beta(T, 0.3, 0.01, linear),
+    ),
+    "scaled_linear": (
+        lambda T: scaled_linear_schedule(T, 1e-6, 9e-4),
+        lambda T: [b * 1000 / T for b in ramp_beta(T, 1e-6, 9e-4, linear)],
+    ),
+    "quadratic": (quadratic_schedule, lambda T: ramp_beta(T, 1e-4, 0.02, quadratic)),
+    "sigmoid": (sigmoid_schedule, lambda T: ramp_beta(T, 1e-4, 0.02, sigmoid)),
+    "sigmoid_width": (
+        lambda T: sigmoid_schedule(T, 1e-3, 0.5, 9.0),
+        lambda T: ramp_beta(T, 1e-3, 0.5, functools.partial(sigmoid, width=9.0)),
+    ),
+    "cosine": (cosine_schedule, cosine_beta),
+    "cosine_s": (
+        lambda T: cosine_schedule(T, 0.0, 0.7),
+        lambda T: cosine_beta(T, 0.0, 0.7),
+    ),
+}
+# One of each kind is enough at the greatest length, which takes mpmath a second each.
+MANY = [(n, T) for n in CASES for T in LENGTHS if T < 100_000 or n in ("linear", "cosine")]
+
+
+@pytest.mark.parametrize(("name", "T"), MANY)
+def test_tables_to_the_last_digits(name, T):
+    make, exact_beta = CASES[name]
+    schedule = make(T)
+    assert schedule.T == T
+    checked = {1, 2, 3, 5, 10, 100, T - 2, T - 1, T, *np.linspace(1, T, 25, dtype=int).tolist()}
+    with mpmath.workdps(DIGITS):
+        product = mpf(1)
+        for t, beta in enumerate(exact_beta(T), start=1):
+            before, product = product, product * (1 - beta)
+            if t not in checked:
+                continue
+            expected = {
+                "beta": beta,
+                "alpha": 1 - beta,
+                "alpha_bar": product,
+                "log_alpha_bar": mpmath.log(product),
+                "one_minus_alpha_bar": 1 - product,
+                "posterior_variance": (1 - before) / (1 - product) * beta,
+            }
+            for table, value in expected.items():
+                got = mpf(float(getattr(schedule, table)[t]))
+                # 1e-12 is 4500 roundings; below the normal range numbers have fewer digits.
+                assert abs(got - value) <= 1e-12 * abs(value) + mpf(2) ** -1074, (table, t)
+
+
+@given(st.lists(st.floats(1e-7, 1.0 - 1e-12), min_size=1, max_size=20))
+@example([1e-6 / 3.0, 0.3])
+def test_tables_of_alpha_bar_to_the_last_digits(ratios):
+    """alpha_bar is exact here; alpha as small as 1e-7 keeps its digits, and so does 1 - alpha_bar."""
+    alpha_bar = np.concatenate([[1.0], np.cumprod(ratios)])
+    schedule = schedule_from_alpha_bar(alpha_bar)
+    with mpmath.workdps(DIGITS):
+        exact = [mpf(float(a)) for a in alpha_bar]
+        for t in range(1, len(exact)):
+            alpha = exact[t] / exact[t - 1]
+            tilde = (1 - exact[t - 1]) / (1 - exact[t]) * (1 - alpha)
+            assert schedule.alpha[t] == pytest.approx(float(alpha), rel=2 * EPS, abs=0.0)
+            # alpha_bar in (1/2, 1] is subtracted exactly, so beta is as good.
+            assert schedule.beta[t] == pytest.approx(float(1 - alpha), rel=2 * EPS, abs=0.0)
+            assert schedule.log_alpha_bar[t] == pytest.approx(
+                float(mpmath.log(exact[t])), rel=2 * EPS, abs=0.0
+            )
+            assert schedule.one_minus_alpha_bar[t] == pytest.approx(
+                float(1 - exact[t]), rel=2 * EPS, abs=0.0
+            )
+            assert schedule.posterior_variance[t] == pytest.approx(float(tilde), rel=6 * EPS, abs=0.0)
+
+
+def test_cosine_keeps_its_digits_at_both_ends():
+    """The formula as printed, in float64, cancels at small t, and near T where cos^2 ends."""
+    T = 100_000
+    t = np.arange(T + 1)
+    f = np.cos((t / T + 0.008) / 1.008 * math.pi / 2) ** 2
+    naive = 1.0 - f[1:] / f[:-1]
+    good = cosine_schedule(T).beta[1:]
+    assert np.max(np.abs(naive / good - 1.0)[:100]) > 1e-11
+    assert good[-1] == 0.999
+
+
+def test_published_values_of_the_linear_schedule():
+    s = linear_schedule(1000)
+    assert s.alpha_bar[1] == pytest.approx(0.9999, rel=1e-15, abs=0.0)
+    assert s.alpha_bar[1000] == pytest.approx(4.0358298e-5, rel=1e-8, abs=0.0)
+    assert s.posterior_variance[2] == pytest.approx(5.4531877e-5, rel=1e-8, abs=0.0)
+    assert s.beta[1] == 1e-4
+    assert s.beta[1000] == pytest.approx(0.02, rel=2 * EPS, abs=0.0)
+
+
+def test_scaled_linear_is_linear_at_1000():
+    np.testing.assert_array_equal(scaled_linear_schedule(1000).beta, linear_schedule(1000).beta)
+
+
+def test_scaled_linear_ends_the_same_for_every_length():
+    """log alpha_bar_T is -1000 times the mean beta, but for terms of beta^2: 3 % of it at T = 200."""
+    ends = [scaled_linear_schedule(T).log_alpha_bar[-1] for T in (200, 1000, 5000)]
+    np.testing.assert_allclose(ends, ends[1], rtol=0.06)
+
+
+@given(schedules())
+def test_conventions(s):
+    T = s.T
+    for name in TABLES:
+        table = getattr(s, name)
+        assert table.shape == (T + 1,)
+        assert table.dtype == np.float64
+        assert not table.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            table[0] = 2.0
+    assert [getattr(s, name)[0] for name in TABLES] == [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    assert s.posterior_variance[1] == 0.0
+    assert s.one_minus_alpha_bar[1] == s.beta[1]
+    assert np.all(np.diff(s.alpha_bar) < 0.0)
+    assert np.all(np.diff(s.log_alpha_bar) < 0.0)
+    assert np.all(np.diff(s.one_minus_alpha_bar) > 0.0)
+    assert np.all((s.beta[1:] > 0.0) & (s.beta[1:] < 1.0))
+    # beta_tilde_t < beta_t, since 1 - alpha_bar grows; two roundings.
+    assert np.all(s.posterior_variance <= s.beta * (1.0 + 2 * EPS))
+
+
+@given(schedules())
+def test_tables_agree_with_each_other(s):
+    np.testing.assert_allclose(s.alpha, 1.0 - s.beta, rtol=0, atol=EPS)
+    # alpha = 1 - beta is off by EPS / 2, and a running product adds the relative errors up;
+    # alpha_bar = exp(log_alpha_bar) by the rounding of the logarithm, 15 at most.
+    bound = np.cumsum(EPS / s.alpha) + 32 * EPS
+    assert_within(s.alpha_bar, np.cumprod(s.alpha), bound * s.alpha_bar)
+    np.testing.assert_allclose(s.one_minus_alpha_bar, 1.0 - s.alpha_bar, rtol=0, atol=2 * EPS)
+
+
+@given(schedules())
+def test_alpha_bar_round_trip_keeps_every_bit(s):
+    again = schedule_from_alpha_bar(s.alpha_bar)
+    np.testing.assert_array_equal(again.alpha_bar, s.alpha_bar)
+    # alpha_bar came out of exp(log_alpha_bar): relative errors of up to 16 EPS, in beta 32 alpha EPS.
+    np.testing.assert_allclose(again.beta, s.beta, rtol=0, atol=34 * EPS)
+
+
+@given(st.lists(st.floats(1e-12, 1.0 - 1e-12), min_size=1, max_size=20))
+def test_beta_round_trip_keeps_every_bit(beta):
+    np.testing.assert_array_equal(schedule_from_beta(beta).beta, [0.0, *beta])
+    np.testing.assert_array_equal(schedule_from_beta(tuple(np.array(beta))).beta[1:], beta)
+
+
+def test_long_schedules_forget_completely_without_trouble():
+    """alpha_bar underflows at T = 100,000; nothing else does, and nothing sticks or turns NaN."""
+    s = linear_schedule(100_000)
+    assert s.alpha_bar[-1] == 0.0
+    assert s.one_minus_alpha_bar[-1] == 1.0
+    assert np.all(np.diff(s.log_alpha_bar) < 0.0)
+    assert all(np.all(np.isfinite(getattr(s, name))) for name in TABLES)
+
+
+def test_first_step_keeps_every_bit():
+    """1 - alpha_bar_1 is beta_1, not what a logarithm and an exponential make of it."""
+    for beta in np.linspace(0.001, 0.999, 999):
+        assert schedule_from_beta([beta]).one_minus_alpha_bar[1] == beta
+
+
+def test_tables_are_copies():
+    beta = np.array([0.1, 0.2])
+    s = schedule_from_beta(beta)
+    beta[0] = 0.9
+    assert s.beta[1] == 0.1
+    alpha_bar = np.array([1.0, 0.5])
+    s = schedule_from_alpha_bar(alpha_bar)
+    alpha_bar[1] = 0.9
+    assert s.alpha_bar[1] == 0.5
+
+
+def test_repr_says_what_it_is():
+    assert repr(linear_schedule(1000)) == "Schedule(T=1000, beta=0.0001..0.02, alpha_bar_T=4.036e-05)"
+
+
+def test_schedule_is_frozen():
+    with pytest.raises(AttributeError):
+        linear_schedule(3).beta = np.ones(4)
+
+
+MAKERS = [linear_schedule, quadratic_schedule, cosine_schedule, sigmoid_schedule, scaled_linear_schedule]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(
+    ("T", "error", "message"),
+    [
+        (0, ValueError, "T must be >= 1, got 0"),
+        (-3, ValueError, "T must be >= 1, got -3"),
+        (10.0, TypeError, "T must be an integer >= 1, got float 10.0"),
+        ("10", TypeError, "T must be an integer >= 1, got str '10'"),
+        (True, TypeError, "T must be an integer >= 1, got bool True"),
+        (None, TypeError, "T must be an integer >= 1, got NoneType None"),
+    ],
+)
+def test_bad_length(make, T, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        make(T)
+
+
+def bad(function, *args, **kwargs):
+    return functools.partial(function, *args, **kwargs)
+
+
+@pytest.mark.parametrize("make", [m for m in MAKERS if m is not cosine_schedule])
+@pytest.mark.parametrize("name", ["beta_1", "beta_T"])
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.5, math.nan, math.inf])
+def test_endpoints_out_of_range(make, name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must lie in \(0, 1\), got {value:g}$"):
+        make(100, **{name: value})
+    with pytest.raises(TypeError, match=rf"^{name} must be a number in \(0, 1\), got str '0.1'$"):
+        make(100, **{name: "0.1"})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (bad(sigmoid_schedule, 5, width=0.0), ValueError, "width must lie in (0, 500), got 0"),
+        (bad(sigmoid_schedule, 5, width=500), ValueError, "width must lie in (0, 500), got 500"),
+        (bad(cosine_schedule, 5, s=-0.1), ValueError, "s must lie in [0, 1], got -0.1"),
+        (bad(cosine_schedule, 5, s=1.1), ValueError, "s must lie in [0, 1], got 1.1"),
+        (bad(cosine_schedule, 5, s=None), TypeError, "s must be a number in [0, 1], got NoneType"),
+        (bad(cosine_schedule, 5, max_beta=1.0), ValueError, "max_beta must lie in (0, 1), got 1"),
+        (bad(cosine_schedule, 5, max_beta=0), ValueError, "max_beta must lie in (0, 1), got 0"),
+        (bad(scaled_linear_schedule, 20), ValueError, "T must exceed 20 for beta_T = 0.02, got 20"),
+        (
+            bad(schedule_from_beta, [0.1, 1.0]),
+            ValueError,
+            "beta must lie strictly between 0 and 1, got beta[1] = 1",
+        ),
+        (
+            bad(schedule_from_beta, [0.0, 0.1]),
+            ValueError,
+            "beta must lie strictly between 0 and 1, got beta[0] = 0",
+        ),
+        (bad(schedule_from_beta, [math.nan]), ValueError, "beta must lie strictly between"),
+        (bad(schedule_from_beta, []), TypeError, "beta must be a non-empty sequence of real numbers"),
+        (bad(schedule_from_beta, 0.1), TypeError, "beta must be a non-empty sequence of real numbers"),
+        (bad(schedule_from_beta, None), TypeError, "got NoneType None"),
+        (bad(schedule_from_beta, "0.1"), TypeError, "got str '0.1'"),
+        (bad(schedule_from_beta, ["a"]), TypeError, "got list ['a']"),
+        (bad(schedule_from_beta, [[0.1], [0.2]]), TypeError, "got list [[0.1], [0.2]]"),
+        (bad(schedule_from_beta, [[0.1], [0.2, 0.3]]), TypeError, "beta must be a non-empty"),
+        (bad(schedule_from_beta, np.array([0.1 + 0j])), TypeError, "beta must be real"),
+        (bad(schedule_from_beta, np.array([True])), TypeError, "shape (1,), dtype bool"),
+        (
+            bad(schedule_from_alpha_bar, [0.9, 0.5]),
+            ValueError,
+            "alpha_bar[0] = 1, the data end, got 0.9",
+        ),
+        (bad(schedule_from_alpha_bar, [1.0]), ValueError, "alpha_bar must have at least two entries"),
+        (
+            bad(schedule_from_alpha_bar, [1.0, 0.5, 0.5]),
+            ValueError,
+            "alpha_bar must decrease strictly and stay above 0, got alpha_bar[1] = 0.5, "
+            "alpha_bar[2] = 0.5",
+        ),
+        (
+            bad(schedule_from_alpha_bar, [1.0, 0.5, 0.0]),
+            ValueError,
+            "alpha_bar must decrease strictly and stay above 0, got alpha_bar[1] = 0.5, "
+            "alpha_bar[2] = 0",
+        ),
+        (bad(schedule_from_alpha_bar, [1.0, math.nan]), ValueError, "alpha_bar must decrease strictly"),
+        (bad(schedule_from_alpha_bar, "1"), TypeError, "alpha_bar must be a non-empty sequence"),
+    ],
+)
+def test_bad_arguments(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call()
+
+
+@pytest.mark.parametrize("T", [np.int64(5), np.array(5), np.uint8(5)])
+def test_integers_of_numpy_are_lengths(T):
+    s = linear_schedule(T)
+    assert type(s.T) is int
+    assert s.T == 5
+
+
+def test_schedule_is_exported():
+    assert ddpm_np.Schedule is Schedule

@@ -1,0 +1,546 @@
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backends import BackendError, get_backend
+from ddpm_np.checkpoint import read_archive, save_checkpoint
+from ddpm_np.runs import read_metrics
+from ddpm_np.training import init_state
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "examples" / "swiss_roll.py"
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"},
+    **{"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+}
+TINY = {
+    **{"--steps": 30, "--hidden-size": 8, "--hidden-layers": 1, "--timesteps": 25, "--samples": 50},
+    **{"--batch-size": 16, "--backend": "numpy"},
+}
+FILES = {"checkpoint.npz", "metrics.jsonl", "summary.json"}
+PICTURES = {"samples.png", "trajectory.png", "elbo.png", "loss.png", "schedule.png"}
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+
+
+def arguments(out, *flags, plots=False, **settings):
+    """The tiny settings, with changes: ``hidden_size=4``."""
+    values = {**TINY, **{f"--{name.replace('_', '-')}": value for name, value in settings.items()}}
+    pairs = [str(part) for pair in values.items() for part in pair]
+    return [*pairs, "--out-dir", str(out), *([] if plots else ["--no-plots"]), *flags]
+
+
+def command(*args, **kwargs):
+    return [sys.executable, "-u", str(SCRIPT), *arguments(*args, **kwargs)]
+
+
+def call(out, *flags, limits=(), **settings):
+    """Run the script in a process of its own, under limits of its resources."""
+
+    def set_limits():
+        import resource
+
+        for name, value in limits:
+            resource.setrlimit(getattr(resource, name), (value, value))
+
+    return subprocess.run(
+        command(out, *flags, **settings),
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=out.parent if out.parent.is_dir() else None,
+        preexec_fn=set_limits if limits else None,
+        timeout=120,
+    )
+
+
+def assert_refused(result):
+    """Exit status 2 and one sentence, which is returned."""
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("swiss_roll.py: error: ")
+    assert "Traceback" not in result.stdout
+    return result.stderr
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def arrays(folder):
+    """Every bit of a checkpoint that a run depends on."""
+    found, about = read_archive(folder / "checkpoint.npz")
+    return {name: (array.dtype, array.tobytes()) for name, array in found.items()}, about
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("swiss_roll_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with the tiny settings and without pictures: its folder, and what it printed."""
+    out = tmp_path_factory.mktemp("finished") / "deep" / "run"
+    result = call(out)
+    assert result.returncode == 0, result.stderr
+    return out, result
+
+
+@pytest.fixture
+def out(tmp_path, finished):
+    """A copy of it."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def begun(tmp_path, script):
+    """A run that was stopped before its first step: a checkpoint, and no other file."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    options, numpy = script.parse(arguments(folder)), get_backend("numpy")
+    recipe = script.make_recipe(options)
+    state = init_state(recipe, options.seed, lambda a: numpy.asarray(a, options.dtype))
+    settings = script.configuration(options) | {"backend": "numpy"}
+    save_checkpoint(folder / "checkpoint.npz", recipe, state, settings, numpy.to_numpy)
+    return folder
+
+
+# --- a run --------------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_files_and_says_what_it_does(finished):
+    out, result = finished
+    assert {path.name for path in out.iterdir()} == FILES
+    assert result.stderr == ""
+    said = result.stdout
+    for text in ("backend: numpy on cpu", "training: step 30 of 30, loss ", "50 points over 25 steps",
+                 "gap of the oracle", f"everything is in {out}"):  # fmt: skip
+        assert text in said
+
+
+def test_the_summary_has_every_key_and_its_nats_add_up(finished):
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    promised = {
+        "backend": str, "device": str, "steps": int, "train_seconds": float, "steps_per_second": float,
+        "sample_seconds": float, "nats": dict, "entropy": float, "gap": float, "oracle_gap": float,
+        "sliced_w2": float, "sliced_w2_floor": float, "seed": int,
+    }  # fmt: skip
+    assert {name: type(summary[name]) for name in promised} == promised
+    nats = summary["nats"]
+    assert nats.keys() == {"L_T", "L_mid", "L_0", "elbo", "elbo_se"}
+    assert all(type(value) is float for value in nats.values())
+    assert nats["L_T"] + nats["L_mid"] + nats["L_0"] == pytest.approx(nats["elbo"], rel=1e-6)
+    assert summary["gap"] == -nats["elbo"] - summary["entropy"]
+    assert nats["L_T"] < 0
+    assert nats["L_mid"] < 0
+    assert nats["elbo_se"] > 0
+    assert summary["entropy"] == pytest.approx(0.8026, abs=1e-3)
+    assert 0 < summary["oracle_gap"] < summary["gap"]
+    assert summary["excess_gap"] == pytest.approx(summary["gap"] - summary["oracle_gap"], abs=1e-9)
+    assert 0 < summary["sliced_w2_floor"] < summary["sliced_w2"]
+    assert (summary["backend"], summary["steps"], summary["seed"]) == ("numpy", 30, 0)
+    assert summary["steps_per_second"] > 0
+
+
+def test_the_log_ends_with_the_last_step(finished):
+    (record,) = read_metrics(finished[0] / "metrics.jsonl")
+    assert record["step"] == 30
+    assert 0.1 < record["loss"] < 10
+    assert 0 < record["learning_rate"] < 4e-3
+
+
+def test_pictures_are_drawn_and_the_chain_animated(tmp_path):
+    result = call(tmp_path / "run", "--animate", plots=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | PICTURES | {"reverse.gif"}
+    for name in PICTURES:
+        with Image.open(tmp_path / "run" / name) as image:
+            assert image.format == "PNG"
+            assert min(image.size) > 200
+            assert len(image.convert("L").getcolors()) > 10
+    with Image.open(tmp_path / "run" / "reverse.gif") as image:
+        assert image.format == "GIF"
+        assert image.n_frames == 26
+
+
+def test_the_same_command_gives_the_same_bits_and_another_seed_others(finished, tmp_path):
+    assert call(tmp_path / "again").returncode == 0
+    assert call(tmp_path / "other", seed=1).returncode == 0
+    assert arrays(tmp_path / "again") == arrays(finished[0])
+    assert (
+        arrays(tmp_path / "again")[0]["params/0/weight"]
+        != arrays(tmp_path / "other")[0]["params/0/weight"]
+    )
+    again, first = (
+        json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "again", finished[0])
+    )
+    for timing in ("train_seconds", "steps_per_second", "sample_seconds"):
+        del again[timing], first[timing]
+    assert again == first
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target": "v", "variance": "posterior", "schedule": "cosine", "dtype": "float64"},
+        {"target": "x0", "variance": "unit", "schedule": "sigmoid", "hidden_layers": 0},
+        {"target": "mean", "timesteps": 1, "schedule": "linear", "samples": 2, "steps": 1},
+    ],
+    ids=lambda settings: settings["target"],
+)
+def test_other_choices_run_too(script, tmp_path, monkeypatch, capsys, settings):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the prior is off")
+        assert script.main(arguments(tmp_path / "run", **settings)) == 0
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    assert capsys.readouterr().err == ""
+
+
+def test_auto_takes_a_backend_and_says_which(tmp_path):
+    result = call(tmp_path / "run", backend="auto")
+    assert (result.returncode, result.stderr) == (0, "")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert result.stdout.startswith(f"backend: {summary['backend']} on {summary['device']}")
+
+
+def test_a_prior_that_is_off_is_explained_once(tmp_path):
+    result = call(tmp_path / "run", schedule="linear", timesteps=50)
+    assert result.returncode == 0
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("warning: the prior is off by 0.7")
+    assert "scaled_linear" in line
+
+
+# --- bad flags ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *[("--steps", value) for value in ("0", "-1", "abc", "1e3", "1.5", "", "nan")],
+        *[("--batch-size", value) for value in ("0", "-5", "2.0", "9" * 30)],
+        *[("--hidden-size", value) for value in ("0", "x", "9" * 30)],
+        *[("--hidden-layers", value) for value in ("-1", "1.0", "1001", "9" * 30)],
+        *[("--timesteps", value) for value in ("0", "10", "20", "-3", "ten", "9" * 30)],
+        *[("--schedule", value) for value in ("foo", "", "Linear")],
+        *[("--target", value) for value in ("noise", "")],
+        *[("--variance", value) for value in ("big", "")],
+        *[("--learning-rate", value) for value in ("nan", "-1", "0", "inf", "-inf", "fast")],
+        *[("--learning-rate", value) for value in ("", "1e999", "1e-999")],
+        *[("--seed", value) for value in ("-1", "1.5", str(2**64), "none")],
+        *[("--dtype", value) for value in ("float16", "double")],
+        *[("--samples", value) for value in ("1", "0", "many", "9" * 30)],
+        *[("--checkpoint-every", value) for value in ("0", "-1", "often")],
+        *[("--backend", value) for value in ("torch", "")],
+        ("--unknown", "1"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_is_one_sentence_and_status_2(script, tmp_path, monkeypatch, capsys, flag, value):
+    monkeypatch.setattr(sys, "argv", ["swiss_roll.py"])
+    with pytest.raises(SystemExit) as caught:
+        script.main([*arguments(tmp_path / "run"), f"{flag}={value}"])
+    assert caught.value.code == 2
+    usage, error = capsys.readouterr().err.split("swiss_roll.py: error: ")
+    assert usage.startswith("usage: ")
+    assert flag in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_value_on_the_real_command_line(tmp_path):
+    result = call(tmp_path / "run", timesteps=10)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Traceback" not in result.stderr
+    assert "--timesteps 10 --schedule scaled_linear: T must exceed 20" in result.stderr.splitlines()[-1]
+
+
+@posix
+@pytest.mark.parametrize("where", ["a file", "below a file", "/proc/nothing/here", "too long a name"])
+def test_an_impossible_folder_is_one_sentence(tmp_path, where):
+    (tmp_path / "file").write_text("kept")
+    folder = {
+        "a file": tmp_path / "file",
+        "below a file": tmp_path / "file" / "run",
+        "/proc/nothing/here": Path("/proc/nothing/here"),
+        "too long a name": tmp_path / ("x" * 300),
+    }[where]
+    assert str(folder)[:12] in assert_refused(call(folder))
+    assert contents(tmp_path) == {"file": b"kept"}
+
+
+def test_a_backend_that_cannot_run_is_one_sentence(tmp_path):
+    try:
+        get_backend("cupy")
+    except BackendError:
+        message = assert_refused(call(tmp_path / "run", backend="cupy"))
+        assert "backend cupy cannot run" in message
+        assert not (tmp_path / "run").exists()
+    else:
+        pytest.skip("cupy runs here")
+
+
+@posix
+@pytest.mark.parametrize(
+    "settings",
+    [{"batch_size": 10**15}, {"batch_size": 10**10}, {"hidden_size": 10**9}, {"hidden_size": 10**15},
+     {"samples": 10**15}, {"samples": 10**10}],
+    ids=str,
+)  # fmt: skip
+def test_an_absurd_size_is_one_sentence(tmp_path, settings):
+    result = call(tmp_path / "run", **settings, limits=[("RLIMIT_AS", 4 << 30)])
+    assert "allocate" in assert_refused(result)
+
+
+def test_an_absurd_number_of_times_is_one_sentence(tmp_path):
+    result = call(tmp_path / "run", timesteps=10**15, limits=[("RLIMIT_AS", 4 << 30)])
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "--timesteps 1000000000000000" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"learning_rate": 1e30}, "training diverged by step 30"),
+        ({"learning_rate": 1e5}, "diverged"),
+        ({"learning_rate": 1e6, "dtype": "float64", "steps": 5, "hidden_size": 4}, "not finite"),
+    ],
+)
+def test_divergence_is_one_sentence(out, settings, said):
+    summary = (out / "summary.json").read_bytes()
+    assert said in assert_refused(call(out, **settings))
+    assert (out / "summary.json").read_bytes() == summary
+    arrays(out)  # whichever run it is from, it is whole
+
+
+# --- resuming -----------------------------------------------------------------------------
+
+
+def test_resuming_a_finished_run_goes_straight_to_the_evaluation(out):
+    before, summary = contents(out), json.loads((out / "summary.json").read_text())
+    result = call(out, "--resume")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "at step 30 of 30" in result.stdout
+    assert "training: step" not in result.stdout
+    after = contents(out)
+    assert after.keys() == before.keys()
+    for name in ("checkpoint.npz", "metrics.jsonl"):
+        assert after[name] == before[name]
+    again = json.loads(after["summary.json"])
+    assert again["nats"] == summary["nats"]
+    assert again["sliced_w2"] == summary["sliced_w2"]
+
+
+def test_without_resume_a_run_starts_afresh(out):
+    (out / "metrics.jsonl").write_text('{"step": 1, "loss": 7.0, "learning_rate": 1.0}\n')
+    result = call(out, seed=5)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "training: step 30 of 30" in result.stdout
+    assert arrays(out)[1]["configuration"]["seed"] == 5
+    assert [record["step"] for record in read_metrics(out / "metrics.jsonl")] == [30]
+
+
+def test_resuming_what_was_never_begun_begins_it(finished, tmp_path):
+    result = call(tmp_path / "run", "--resume")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "starting at step 0" in result.stdout
+    assert arrays(tmp_path / "run") == arrays(finished[0])
+
+
+def test_resuming_at_the_start_gives_the_whole_run(finished, begun):
+    result = call(begun, "--resume")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert arrays(begun) == arrays(finished[0])
+    assert (begun / "metrics.jsonl").read_bytes() == (finished[0] / "metrics.jsonl").read_bytes()
+
+
+def test_variance_and_samples_may_change_when_resuming(out):
+    before = arrays(out)
+    result = call(out, "--resume", variance="posterior", samples=20)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert arrays(out) == before
+    assert json.loads((out / "summary.json").read_text())["variance"] == "posterior"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: b"This is no checkpoint.\n",
+        lambda content: content[:2000] + bytes([content[2000] ^ 1]) + content[2001:],
+    ],
+    ids=["truncated", "empty", "text", "flipped"],
+)
+def test_a_damaged_checkpoint_is_one_sentence_and_stays(out, damage):
+    path = out / "checkpoint.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    before = contents(out)
+    assert str(path) in assert_refused(call(out, "--resume"))
+    assert contents(out) == before
+
+
+def test_a_foreign_checkpoint_is_one_sentence_that_names_every_difference(out):
+    before = contents(out)
+    was = json.loads((out / "summary.json").read_text())["configuration"]
+    changed = {
+        **{"steps": 40, "batch_size": 8, "hidden_size": 4, "hidden_layers": 2, "timesteps": 30},
+        **{"schedule": "cosine", "target": "v", "learning_rate": 0.5, "seed": 3, "dtype": "float64"},
+    }
+    assert was.keys() == changed.keys() | {"backend"}
+    message = assert_refused(call(out, "--resume", **changed))
+    for name, value in changed.items():
+        assert f"{name} was {was[name]!r} and is now {value!r}" in message
+    assert "backend was" not in message
+    assert contents(out) == before
+
+
+# --- a full disk --------------------------------------------------------------------------
+
+
+def assert_intact(out, before):
+    after = contents(out)
+    assert not [name for name in after if name.endswith(".tmp")]
+    assert after["checkpoint.npz"] == before["checkpoint.npz"]
+
+
+@posix
+@pytest.mark.parametrize("limit", [100, 4095, 4096, 10_000, 17_000])
+@pytest.mark.parametrize("flags", [(), ("--resume",)], ids=["afresh", "resumed"])
+def test_no_room_for_a_checkpoint_leaves_the_previous_one(begun, limit, flags):
+    before = contents(begun)
+    assert len(before["checkpoint.npz"]) > 17_000
+    result = call(begun, *flags, limits=[("RLIMIT_FSIZE", limit)])
+    assert "too large" in assert_refused(result)
+    assert ("training: step" in result.stdout) == (limit >= 4096)
+    assert_intact(begun, before)
+
+
+@posix
+@pytest.mark.parametrize("size", [5_990, 20_000], ids=["a line", "the log"])
+def test_no_room_for_the_log_leaves_the_checkpoint(begun, size):
+    line = json.dumps({"step": 0, "loss": 0.5, "learning_rate": 0.1, "pad": "x" * 50}) + "\n"
+    text = line * (size // len(line))
+    (begun / "metrics.jsonl").write_text(text)
+    before = contents(begun)
+    assert_refused(call(begun, "--resume", limits=[("RLIMIT_FSIZE", 6000)]))
+    assert_intact(begun, before)
+    assert (begun / "metrics.jsonl").read_text().startswith(text)
+    result = call(begun, "--resume")  # once there is room
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (begun / "metrics.jsonl").read_text().startswith(text + '{"step": 30')
+
+
+@posix
+def test_no_room_for_a_picture_leaves_the_rest(finished, out):
+    before = contents(out)
+    largest = max(len(content) for content in before.values())
+    result = call(out, "--resume", "--animate", plots=True, limits=[("RLIMIT_FSIZE", largest + 1000)])
+    assert "too large" in assert_refused(result)
+    assert_intact(out, before)
+    assert contents(out).keys() == FILES
+    assert "everything is in" not in result.stdout
+
+
+# --- stopped ------------------------------------------------------------------------------
+
+
+def wait_for(process, text):
+    """Read what a run says until it says this."""
+    for line in process.stdout:
+        if text in line:
+            return line
+    raise AssertionError(f"ended without {text!r}: {process.stderr.read()}")
+
+
+@posix
+def test_ctrl_c_is_one_sentence_and_the_resumed_run_ends_in_the_same_bits(tmp_path):
+    settings = {"steps": 3000, "checkpoint_every": 200, "samples": 2}
+    assert call(tmp_path / "whole", **settings).returncode == 0
+    out = tmp_path / "parts"
+    for flags in ((), ("--resume",)):
+        process = subprocess.Popen(
+            command(out, *flags, **settings), env=ENVIRONMENT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        with process:
+            wait_for(process, "training: step")
+            assert (out / "checkpoint.npz").exists()
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=60)
+        assert process.returncode == 130
+        hint = "the same command with --resume goes on from the checkpoint"
+        assert error == f"\nswiss_roll.py: stopped; {hint}\n"
+        assert 0 < arrays(out)[1]["step"] < 3000
+        assert {path.name for path in out.iterdir()} == {"checkpoint.npz", "metrics.jsonl"}
+    result = call(out, "--resume", **settings)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert arrays(out) == arrays(tmp_path / "whole")
+    assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
+def steps_saved(out):
+    path = out / "checkpoint.npz"
+    return read_archive(path)[1]["step"] if path.exists() else 0
+
+
+@posix
+@pytest.mark.slow
+def test_killed_at_thirty_random_moments_the_run_ends_in_the_same_bits(tmp_path, record_property):
+    settings = {"steps": 550, "checkpoint_every": 1, "samples": 2}
+    began = time.perf_counter()
+    assert call(tmp_path / "whole", **settings).returncode == 0
+    took = time.perf_counter() - began
+    training = json.loads((tmp_path / "whole" / "summary.json").read_text())["train_seconds"]
+    startup = (took - training) / 2
+
+    out, rng = tmp_path / "parts", np.random.default_rng(0)
+    alive, torn, reached = 0, 0, [0]
+    for k in range(30):
+        process = subprocess.Popen(
+            command(out, "--resume", **settings), env=ENVIRONMENT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        with process:
+            starting = k % 6 == 5
+            if starting:
+                time.sleep(rng.uniform(0, startup))
+            else:  # it is training; altogether this takes about half of the steps
+                wait_for(process, "at step")
+                time.sleep(rng.uniform(0, 2) * training / 50)
+            running = process.poll() is None
+            process.kill()
+            assert process.stderr.read() == ""
+        reached.append(steps_saved(out))
+        assert reached[-1] >= reached[-2]
+        killed = running and process.returncode == -signal.SIGKILL
+        alive += killed and not starting and 1 <= reached[-1] < 550
+        torn = len(list(out.glob(".*.tmp")))
+    record_property("kills that found it training, of 25", alive)
+    record_property("kills within the writing of a file", torn)
+    record_property("steps reached", reached)
+    assert alive >= 20
+    assert len(set(reached)) > 10
+
+    result = call(out, "--resume", **settings)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert arrays(out) == arrays(tmp_path / "whole")
+    assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    assert {path.name for path in out.iterdir()} >= FILES
