@@ -368,7 +368,7 @@ def print_table(summary: dict[str, Any]) -> None:
 
 def strip_times(T: int, count: int) -> list[int]:
     """About ``count`` times from 0 to T, denser near the data."""
-    return sorted({round(T * (k / (count - 1)) ** 2.5) for k in range(count)})
+    return sorted({round(T * (k / (count - 1)) ** 2) for k in range(count)})
 
 
 def draw(
