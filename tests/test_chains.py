@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ddpm_np.exact import IsotropicMixture
-from ddpm_np.exact.chains import (
+from ddpm_np.exact import (
+    IsotropicMixture,
     LinearGaussianChain,
     gaussian_data_chain,
     gaussian_points,

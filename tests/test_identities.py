@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpm_np import identities
+from ddpm_np import term_identities as terms
 from ddpm_np.elbo import bits_per_dim
 from ddpm_np.exact.chains import LinearGaussianChain
 from ddpm_np.paths import elbo_integrand_expanded, path_log_density
@@ -56,10 +57,10 @@ def test_gap_and_decomposition(chain, seed, size):
 @given(chains())
 def test_marginalisation_in_closed_form(chain):
     x0 = observations(chain)
-    residual, terms = identities.marginalisation_residual(chain, x0), chain.elbo(x0)
-    assert residual.shape == terms.L.shape
-    scale = np.abs(terms.L)
-    scale[1] = np.abs(terms.L_0)
+    residual, exact = terms.marginalisation_residual(chain, x0), chain.elbo(x0)
+    assert residual.shape == exact.L.shape
+    scale = np.abs(exact.L)
+    scale[1] = np.abs(exact.L_0)
     # log-densities of dimension d with variances down to 1e-6 cancel
     assert np.all(np.abs(residual) <= EXACT * (scale + 10.0 * chain.d))
 
@@ -69,7 +70,7 @@ def test_marginalisation_in_closed_form(chain):
 def test_elbo_decomposition_averages_to_the_closed_form(chain):
     x0 = observations(chain, 3)
     exact = chain.elbo(x0)
-    for residual, term in zip(identities.elbo_decomposition_residual(chain, x0), exact, strict=True):
+    for residual, term in zip(terms.elbo_decomposition_residual(chain, x0), exact, strict=True):
         assert residual.shape == term.shape
         assert np.all(np.abs(residual) <= EXACT * largest(exact.L_0, exact.L_T, exact.total, *exact.L))
 
@@ -176,7 +177,7 @@ def test_weighted_forms(form, T, data, kind):
 def test_terms_by_quadrature(chain, x0):
     exact = chain.elbo(np.array([[x0]]))
     scale = largest(exact.L_0, exact.L_T, exact.total, *exact.L) + 10.0
-    for residual in identities.quadrature_residual(chain, x0):
+    for residual in terms.quadrature_residual(chain, x0):
         assert np.max(np.abs(residual)) <= EXACT * scale
 
 
@@ -190,19 +191,19 @@ def test_terms_by_quadrature(chain, x0):
 def test_marginalisation_by_quadrature(mean, t, kind):
     sigma2 = reverse_variance(MILD, kind)
     for x0 in (-1.3, 0.0, 0.7):
-        residual = identities.marginalisation_quadrature_residual(MILD, x0, t, mean, sigma2)
+        residual = terms.marginalisation_quadrature_residual(MILD, x0, t, mean, sigma2)
         assert abs(residual) < 1e-10
 
 
 @given(st.floats(-5, 5), st.floats(0.05, 5), st.floats(-5, 5), st.floats(0.05, 5))
 def test_kl_by_quadrature(mean_1, sigma_1, mean_2, sigma_2):
     scale = 1.0 + ((mean_1 - mean_2) ** 2 + sigma_1**2) / sigma_2**2 + abs(mean_1) / sigma_1
-    residual = identities.kl_quadrature_residual(mean_1, sigma_1, mean_2, sigma_2)
+    residual = terms.kl_quadrature_residual(mean_1, sigma_1, mean_2, sigma_2)
     assert abs(residual) <= 1e-12 * scale
 
 
 def test_gauss_hermite_has_the_moments_of_a_normal():
-    points, weights = identities.gauss_hermite(6)
+    points, weights = terms.gauss_hermite(6)
     moments = [weights @ points**k for k in range(12)]
     np.testing.assert_allclose(moments[::2], [1, 1, 3, 15, 105, 945], rtol=1e-12)
     np.testing.assert_allclose(moments[1::2], np.zeros(6), atol=1e-10)
@@ -211,7 +212,7 @@ def test_gauss_hermite_has_the_moments_of_a_normal():
 # --- by Monte Carlo
 
 
-@pytest.mark.parametrize("scores", [identities.path_scores, identities.elbo_decomposition_scores])
+@pytest.mark.parametrize("scores", [terms.path_scores, terms.elbo_decomposition_scores])
 @ignore_prior
 def test_monte_carlo_never_far_from_the_closed_form(scores):
     """200 seeds, every term: never outside 4.5 standard errors, and of variance 1."""
@@ -223,7 +224,7 @@ def test_monte_carlo_never_far_from_the_closed_form(scores):
         assert L[0] == L[1] == 0.0
         results.append([L_T, *L[2:], L_0, total])
     z = np.array(results)
-    if scores is identities.elbo_decomposition_scores:
+    if scores is terms.elbo_decomposition_scores:
         assert np.all(z[:, 0] == 0.0)  # L_T is not sampled there
         z = z[:, 1:]
     assert np.max(np.abs(z)) < LIMIT
@@ -238,7 +239,7 @@ def test_monte_carlo_never_far_from_the_closed_form(scores):
 def test_bits_per_dim(log_density, dimensions):
     # the root p^(1/d) must be a normal number
     log_density = float(np.clip(log_density, -700.0 * dimensions, 700.0 * dimensions))
-    residual = identities.bits_per_dim_residual(np.array([log_density]), dimensions)
+    residual = terms.bits_per_dim_residual(np.array([log_density]), dimensions)
     assert abs(residual[0]) <= 1e-12 * (abs(log_density) + dimensions)
 
 
@@ -258,7 +259,7 @@ def test_every_library(lib, dtype):
     residuals += [form(MILD, x0, 4, noise, x_1, sigma2) for form in FORMS.values()]
     residuals.append(identities.reversal_residual(MILD, path))
     residuals.append(identities.bayes_rule_residual(MILD, x0, x_1, noise, 2))
-    residuals.append(identities.bits_per_dim_residual(path[:, 0, 0], 3))
+    residuals.append(terms.bits_per_dim_residual(path[:, 0, 0], 3))
     short = schedule_from_beta([0.3, 0.9])
     residuals.append(identities.two_layer_residual(short, path[:3, ...], bent, sigma2[:3]))
     one = schedule_from_beta([0.99])
@@ -286,4 +287,4 @@ def test_wrong_numbers_of_layers():
     with pytest.raises(ValueError, match=r"schedule.T must be between 1 and 1, got 10"):
         identities.vae_residual(MILD, path[0], path[1], bent, MILD.beta)
     with pytest.raises(ValueError, match=r"chain.d must be between 1 and 1, got 2"):
-        identities.quadrature_residual(make_chain(0, 2, 3, "linear", "beta", 0.9, 0.1), 0.0)
+        terms.quadrature_residual(make_chain(0, 2, 3, "linear", "beta", 0.9, 0.1), 0.0)

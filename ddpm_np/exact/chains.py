@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ddpm_np._arrays import Array, Table, check_arrays, check_integer, describe
 from ddpm_np.data import Samples
 from ddpm_np.elbo import Elbo, prior_term
+from ddpm_np.exact._gaussian import finite_array, gaussian_points
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.losses import loss_constant
 from ddpm_np.posterior import posterior_mean_coefficients
@@ -50,11 +51,11 @@ class LinearGaussianChain:
 
     def __post_init__(self) -> None:
         T = check_schedule(self.schedule).T
-        offsets = _as_array("offsets", self.offsets)
+        offsets = finite_array("offsets", self.offsets)
         if offsets.ndim != 2 or len(offsets) != T + 1 or offsets.size == 0:
             raise ValueError(f"offsets must have shape (T + 1, d) with T = {T}, got {offsets.shape}")
         d = offsets.shape[1]
-        slopes = _as_array("slopes", self.slopes)
+        slopes = finite_array("slopes", self.slopes)
         if slopes.shape != (T + 1, d, d):
             raise ValueError(f"slopes must have shape {(T + 1, d, d)}, got {slopes.shape}")
         sigma2 = check_table("sigma2", self.sigma2, T)
@@ -207,7 +208,7 @@ class LinearGaussianChain:
 
     def posterior_log_density(self, path: Array) -> Table:
         """Log p_theta(x_{1:T} | x_0) of host paths, shape (T + 1, B, d); returns shape (B,), nats."""
-        path = _as_array("path", path)
+        path = finite_array("path", path)
         if path.ndim != 3 or path.shape[0] != self.schedule.T + 1 or path.shape[2] != self.d:
             raise ValueError(
                 f"path must have shape ({self.schedule.T + 1}, B, {self.d}), got {path.shape}"
@@ -300,91 +301,6 @@ class LinearGaussianChain:
         return x0.astype(np.float64)
 
 
-def gaussian_data_chain(
-    schedule: Schedule, mean: Table, covariance: Table, sigma2: Table
-) -> LinearGaussianChain:
-    """Bayes-optimal model of data x_0 ~ N(mean, covariance): its means are E[x_{t-1} | x_t].
-
-        C_t = alpha_bar[t] covariance + (1 - alpha_bar[t]) I, the covariance of x_t
-        slopes[t] = sqrt(alpha[t]) C_{t-1} C_t^-1
-        offsets[t] = sqrt(alpha_bar[t-1]) beta[t] C_t^-1 mean
-
-    ``mean``, ``covariance`` and errors as :func:`gaussian_points`; the best reverse variances,
-    sigma2, are :func:`optimal_variance_gaussian`'s.
-    """
-    T, (centre, axes, _) = check_schedule(schedule).T, _principal_axes(mean, covariance)
-    variances = _diffused_variances(schedule, covariance)
-    ratios = _from_1(np.sqrt(schedule.alpha[1:, None]) * variances[:-1] / variances[1:])
-    shifts = _from_1(np.sqrt(schedule.alpha_bar[:T, None]) * schedule.beta[1:, None] / variances[1:])
-    slopes, offsets = (axes * ratios[:, None]) @ axes.T, (shifts * (centre @ axes)) @ axes.T
-    return LinearGaussianChain(schedule, slopes, offsets, sigma2)
-
-
-def optimal_variance_gaussian(schedule: Schedule, covariance: Table) -> Table:
-    """Reverse variances that are best for Gaussian data and the Bayes-optimal means.
-
-        sigma2[t] = tr Cov[x_{t-1} | x_t] / d = beta[t] tr(C_{t-1} C_t^-1) / d,  t = 1 ... T
-
-    with C_t as in :func:`gaussian_data_chain`; for t >= 2 they maximise the expected L_{t-1},
-    at t = 1 the expected L_0.
-
-    Returns a Table of length T + 1, entry 0 is 0; errors as :func:`gaussian_points`.
-    """
-    variances = _diffused_variances(check_schedule(schedule), covariance)
-    ratios = np.mean(variances[:-1] / variances[1:], axis=1)
-    return _from_1(schedule.beta[1:] * ratios)
-
-
-def gaussian_points(mean: Table, covariance: Table) -> Samples:
-    """2 d points whose average of any quadratic is its expectation under N(mean, covariance).
-
-        mean + sqrt(d) L e_i and mean - sqrt(d) L e_i,  L L^T = covariance
-
-    Parameters
-    ----------
-    mean : array, shape (d,)
-    covariance : array, shape (d, d)
-        Symmetric positive definite.
-
-    Returns
-    -------
-    array, shape (2 d, d)
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a shape is wrong or the covariance is not positive definite.
-    """
-    centre, axes, variances = _principal_axes(mean, covariance)
-    steps = np.sqrt(len(centre) * variances)[:, None] * axes.T
-    return np.concatenate([centre + steps, centre - steps])
-
-
-def _diffused_variances(schedule: Schedule, covariance: Table) -> Table:
-    """Eigenvalues of C_t, shape (T + 1, d)."""
-    _, _, variances = _principal_axes(np.zeros(len(np.atleast_1d(covariance))), covariance)
-    result: Table = schedule.alpha_bar[:, None] * variances + schedule.one_minus_alpha_bar[:, None]
-    return result
-
-
-def _principal_axes(mean: Table, covariance: Table) -> tuple[Table, Table, Table]:
-    """The mean, and eigenvectors (as columns) and eigenvalues of the covariance."""
-    mean, covariance = _as_array("mean", mean), _as_array("covariance", covariance)
-    d = mean.size
-    if mean.shape != (d,) or covariance.shape != (d, d) or d == 0:
-        raise ValueError(
-            f"mean must have shape (d,) and covariance (d, d), got {mean.shape} and {covariance.shape}"
-        )
-    variances, axes = np.linalg.eigh(covariance)
-    asymmetry = float(np.max(np.abs(covariance - covariance.T)))
-    if asymmetry > 1e-10 * float(np.max(np.abs(covariance))) or not variances[0] > 0.0:
-        raise ValueError(
-            "covariance must be symmetric positive definite, "
-            f"got smallest eigenvalue {variances[0]:g}, asymmetry {asymmetry:g}"
-        )
-    return mean, axes, variances
-
-
 def _scaled_identity(scale: Table, d: int) -> Table:
     """scale[t] I, shape (len(scale), d, d)."""
     return scale[:, None, None] * np.eye(d)
@@ -397,14 +313,3 @@ def _from_1(table: NDArray[Any]) -> NDArray[Any]:
 
 def _transposed(matrices: NDArray[Any]) -> NDArray[Any]:
     return np.swapaxes(matrices, -1, -2)
-
-
-def _as_array(name: str, values: object) -> NDArray[np.float64]:
-    """Return finite host values as a float64 array of its own."""
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must hold real numbers, got {describe(values)}") from None
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite, got {describe(values)}")
-    return array
