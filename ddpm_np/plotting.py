@@ -5,31 +5,36 @@ global state, no display. :func:`save` writes one. An argument of the wrong type
 TypeError or ValueError that names it. The colours are those of Okabe and Ito.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, ScalarFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 
-from ddpm_np._arrays import check_integer, check_real, describe
+from ddpm_np._arrays import check_integer, check_real
+from ddpm_np._figures import (
+    Path,
+    checked_chain,
+    checked_suffix,
+    draw_dots,
+    draw_histogram,
+    is_inside,
+    limits,
+    middle_terms,
+    points_array,
+    single_panel,
+)
 from ddpm_np._files import atomic_write
 from ddpm_np.schedules import Schedule, check_schedule
-
-Floats: TypeAlias = NDArray[np.float64]
-Path: TypeAlias = str | os.PathLike[str]
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
 BLUE, VERMILLION, _, _, _, SKY, _ = PALETTE
 _LINE_STYLES = ("-", "--", "-.", ":")
-_MARGIN = 0.1  # of the extent of the points, on each side
 _TRIM = 0.002  # share of the points of a trajectory that may lie beyond each side of its panels
 _MOST_BARS = 60  # above this, bars become one filled outline over a logarithmic axis
 _LAST_FRAME_MS = 2000
@@ -44,7 +49,7 @@ def plot_samples(
     The limits are those of the data, so that a few wild samples do not shrink the picture; the
     panel says how many lie outside. Samples may be NaN or infinite: that is outside too.
     """
-    panels = [_array("data", data, 2, 1, 0), _array("samples", samples, 2, 1, 0)]
+    panels = [points_array("data", data, 2, 1, 0), points_array("samples", samples, 2, 1, 0)]
     panels = [points.reshape(len(points), -1) for points in panels]
     two = panels[0].shape[1] == 2
     if panels[1].shape[1] != panels[0].shape[1]:
@@ -53,23 +58,23 @@ def plot_samples(
         )
     if not np.all(np.isfinite(panels[0])):
         raise ValueError("data must be finite, got NaN or infinite entries")
-    window = _window("data", panels[0])
+    window = limits("data", panels[0])
     figure = Figure(figsize=(7.6, 4.3 if two else 3.2), layout="constrained")
     both = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, points, title, color in zip(both, panels, titles, PALETTE[:2], strict=True):
         axes.set(title=title, xlabel="coordinate 1" if two else "value")
         if two:
-            _dots(axes, points, window, color)
+            draw_dots(axes, points, window, color)
         else:
-            _histogram(axes, points, window, fill=True, color=color, alpha=0.7)
-        outside = np.count_nonzero(~_inside(points, window))
+            draw_histogram(axes, points, window, fill=True, color=color, alpha=0.7)
+        outside = np.count_nonzero(~is_inside(points, window))
         if outside:
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2.0}
             text = f"{outside} of {len(points)} outside"
             axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", fontsize="small", bbox=box)
     both[0].set_ylabel("coordinate 2" if two else "density")
     if not two:
-        _histogram(both[1], panels[0], window, color=BLUE, linewidth=1.2, label=titles[0])
+        draw_histogram(both[1], panels[0], window, color=BLUE, linewidth=1.2, label=titles[0])
         both[1].legend(loc="upper right", fontsize="small", frameon=False)
         both[1].set_ylim(0.0, 1.2 * both[1].dataLim.y1)  # room for the text and the legend
     return figure
@@ -88,17 +93,20 @@ def plot_trajectory(
         x_t in the opposite order, from the largest time to the smallest.
     times : integers, increasing
     """
-    (first, t), (second, _) = _chain("forward", forward, times), _chain("reverse", reverse, times)
+    (first, t), (second, _) = (
+        checked_chain("forward", forward, times),
+        checked_chain("reverse", reverse, times),
+    )
     if np.any(np.diff(t) <= 0):
         raise ValueError(f"times must increase, from the data to the prior, got {t.tolist()}")
-    window = _window("forward", np.concatenate(first), _TRIM)
+    window = limits("forward", np.concatenate(first), _TRIM)
     figure = Figure(figsize=(0.5 + 1.5 * len(t), 3.7), layout="constrained")
     grid = figure.subplots(2, len(t), squeeze=False)
     grid[0, 0].set_ylabel("forward\n" + r"$q(x_t \mid x_0)$")
     grid[1, 0].set_ylabel("reverse\n" + r"$p_\theta(x_{t-1} \mid x_t)$")
     for panels, row, order, color in zip(grid, (first, second), (t, t[::-1]), PALETTE[:2], strict=True):
         for axes, points, time in zip(panels, row, order, strict=True):
-            _dots(axes, points, window, color, scale=0.3)
+            draw_dots(axes, points, window, color, scale=0.3)
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"$t = {time}$", fontsize="medium")
     return figure
@@ -118,17 +126,17 @@ def animate_reverse(
     fps : float in [0.1, 50]
         Frames a second; GIF rounds their durations to hundredths of a second.
     """
-    _suffix(path, (".gif",))
-    frames, t = _chain("trajectory", trajectory, times)
+    checked_suffix(path, (".gif",))
+    frames, t = checked_chain("trajectory", trajectory, times)
     frame_ms = 10 * round(100.0 / check_real("fps", fps, 0.1, 50.0, closed=True))
-    window = _window("trajectory", np.concatenate([frames[0], frames[-1]]), _TRIM)
+    window = limits("trajectory", np.concatenate([frames[0], frames[-1]]), _TRIM)
     figure = Figure(figsize=(4.0, 4.3), dpi=100, layout="constrained")
     canvas: Any = FigureCanvasAgg(figure)
     axes = figure.add_subplot(xticks=[], yticks=[])
-    dots = _dots(axes, frames[0], window, BLUE)
+    dots = draw_dots(axes, frames[0], window, BLUE)
     images = []
     for points, time in zip(frames, t, strict=True):
-        dots.set_offsets(points[_inside(points, window)])
+        dots.set_offsets(points[is_inside(points, window)])
         axes.set_title(f"$x_t$, $t = {time}$", loc="left")
         canvas.draw()
         figure.set_layout_engine("none")  # the layout that the first drawing found serves all
@@ -148,7 +156,7 @@ def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -
     ``smooth`` is the width of the centred running mean in points, by default 2 % of them, from 9 to
     500; 1 draws no line. Values that are not finite are left out, and the legend says how many.
     """
-    x, y = _array("steps", steps, 0), _array("loss", loss, 0)
+    x, y = points_array("steps", steps, 0), points_array("loss", loss, 0)
     if x.shape != y.shape:
         raise ValueError(f"loss must have the shape of steps, {x.shape}, got {y.shape}")
     finite = np.isfinite(y)
@@ -158,7 +166,7 @@ def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -
     x, y = x[finite], y[finite]
     width = min(max(9, len(y) // 50), 500) if smooth is None else check_integer("smooth", smooth, 1)
     window = np.ones(min(width, len(y)))
-    figure, axes = _single()
+    figure, axes = single_panel()
     alpha = float(np.clip(30.0 / np.sqrt(len(y)), 0.2, 0.9))
     axes.plot(x, y, ".", markersize=2.5, color=SKY, alpha=alpha, label=label, rasterized=True)
     if len(window) > 1:
@@ -197,7 +205,9 @@ def plot_elbo(
         The terms of the Bayes-optimal denoiser, drawn as a line.
     title : str, optional
     """
-    terms = {"model": _terms("L", L)} | ({} if oracle is None else {"oracle": _terms("oracle", oracle)})
+    terms = {"model": middle_terms("L", L)} | (
+        {} if oracle is None else {"oracle": middle_terms("oracle", oracle)}
+    )
     if oracle is not None and terms["oracle"].shape != terms["model"].shape:
         raise ValueError(f"oracle must have the shape of L, {np.shape(L)}, got {np.shape(oracle)}")
     T = len(terms["model"]) + 1
@@ -205,7 +215,7 @@ def plot_elbo(
     total = None if L_T is None or L_0 is None else L_T + middle + L_0
     numbers = {"$L_T$": L_T, r"$\sum\,L_{t-1}$": middle, "$L_0$": L_0, "ELBO": total}
     line = ",  ".join(f"{name} = {value:.4g}" for name, value in numbers.items() if value is not None)
-    figure, axes = _single()
+    figure, axes = single_panel()
     axes.set_title(f"{line} nats".replace("-", "−"), loc="left", fontsize="small", pad=10.0)
     note = f"   (terms ≥ 0, not shown: {hidden})" if hidden else ""
     axes.set(xlabel=f"$t${note}", ylabel="$-L_{t-1}$ (nats)")
@@ -268,85 +278,6 @@ def save(figure: Figure, path: Path, *, dpi: float = 150.0) -> None:
 
     The same figure gives the same bytes: no dates, no random identifiers.
     """
-    suffix = _suffix(path, tuple(_NO_DATES))
+    suffix = checked_suffix(path, tuple(_NO_DATES))
     with matplotlib.rc_context({"svg.hashsalt": "ddpm-np"}), atomic_write(path) as file:
         figure.savefig(file, format=suffix[1:], dpi=dpi, metadata=_NO_DATES[suffix])
-
-
-def _single() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _dots(axes: Axes, points: Floats, window: Floats, color: str, scale: float = 1.0) -> PathCollection:
-    """Dots that get smaller and fainter with their number; vector files hold them as pixels."""
-    axes.set(xlim=window[0], ylim=window[1], aspect="equal")
-    x, y = points[_inside(points, window)].T
-    root = float(np.sqrt(len(points)))
-    size, alpha = np.clip([200.0 / root, 30.0 / root], [1.0, 0.15], [20.0, 0.9])
-    return axes.scatter(x, y, scale * size, color, alpha=float(alpha), linewidths=0, rasterized=True)
-
-
-def _histogram(axes: Axes, points: Floats, window: Floats, **style: Any) -> None:
-    """Densities, in which values outside the window count towards the total but have no bar."""
-    edges = np.linspace(float(window[0, 0]), float(window[0, 1]), 61)
-    counts, _ = np.histogram(points[_inside(points, window)], edges)
-    axes.stairs(counts / (len(points) * (edges[1] - edges[0])), edges, **style)
-    axes.set_xlim(edges[0], edges[-1])
-
-
-def _window(name: str, points: Floats, trim: float = 0.0) -> Floats:
-    """Limits, shape (d, 2), of a cube around all points but a share ``trim`` at each end."""
-    finite = points[np.all(np.isfinite(points), axis=1)]
-    if not len(finite):
-        raise ValueError(f"{name} must have finite points, got none")
-    low, high = np.quantile(finite, [trim, 1.0 - trim], axis=0)
-    half = (0.5 + _MARGIN) * (float(np.max(high - low)) or 1.0)
-    return np.stack([(low + high) / 2.0 - half, (low + high) / 2.0 + half], axis=1)
-
-
-def _inside(points: Floats, window: Floats) -> Any:
-    return np.all((points >= window[:, 0]) & (points <= window[:, 1]), axis=1)
-
-
-def _array(name: str, values: ArrayLike, *columns: int) -> Floats:
-    """Return a float64 array of shape (n, d) for one d of ``columns``, where 0 stands for (n,)."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a host array of real numbers, got {describe(values)}") from None
-    if not array.size or array.shape[1:] not in [(d,) if d else () for d in columns]:
-        allowed = " or ".join(f"(n, {d})" if d else "(n,)" for d in columns)
-        raise ValueError(f"{name} must have shape {allowed} with n >= 1, got {array.shape}")
-    return array
-
-
-def _terms(name: str, values: ArrayLike) -> Floats:
-    """Entries 2 ... T of a table of length T + 1."""
-    table = _array(name, values, 0)
-    if len(table) < 2:
-        raise ValueError(f"{name} must have shape (T + 1,) with T >= 1, got {table.shape}")
-    if not np.all(np.isfinite(table[2:])):
-        raise ValueError(f"{name} must be finite for t = 2..T, got NaN or infinite entries")
-    return table[2:]
-
-
-def _chain(
-    name: str, frames: Sequence[ArrayLike], times: ArrayLike
-) -> tuple[list[Floats], NDArray[Any]]:
-    """Check a sequence of (n, 2) arrays and the time of each."""
-    t = np.asarray(times)
-    if t.ndim != 1 or not np.issubdtype(t.dtype, np.integer) or not len(t):
-        raise TypeError(f"times must be a non-empty sequence of integers, got {describe(times)}")
-    if len(frames) != len(t):
-        raise ValueError(f"{name} must hold one array for each of the {len(t)} times, got {len(frames)}")
-    return [_array(f"{name}[{i}]", frame, 2) for i, frame in enumerate(frames)], t
-
-
-def _suffix(path: Path, allowed: tuple[str, ...]) -> str:
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in allowed:
-        raise ValueError(f"path must end in {' or '.join(allowed)}, got {os.fspath(path)!r}")
-    return suffix

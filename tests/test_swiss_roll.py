@@ -470,6 +470,11 @@ def wait_for(process, text):
     raise AssertionError(f"ended without {text!r}: {process.stderr.read()}")
 
 
+def hear_ctrl_c():
+    """Undo what shells do to background jobs, and so to the tests: they ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @posix
 def test_ctrl_c_is_one_sentence_and_the_resumed_run_ends_in_the_same_bits(tmp_path):
     settings = {"steps": 3000, "checkpoint_every": 200, "samples": 2}
@@ -478,7 +483,7 @@ def test_ctrl_c_is_one_sentence_and_the_resumed_run_ends_in_the_same_bits(tmp_pa
     for flags in ((), ("--resume",)):
         process = subprocess.Popen(
             command(out, *flags, **settings), env=ENVIRONMENT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c,
         )  # fmt: skip
         with process:
             wait_for(process, "training: step")
