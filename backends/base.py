@@ -106,9 +106,20 @@ def host_asarray(values: Any, dtype: str) -> NDArray[Any]:
             f"values must be host values or a NumPy array, got an array of {type(values).__module__}; "
             "copy it to the host first"
         )
-    return np.asarray(values, dtype=dtype, order="C")
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+    host = np.asarray(values)
+    if host.dtype.kind not in "fiu" or isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"values must be real numbers, got {type(values).__name__} of {host.dtype}")
+    return np.asarray(host, dtype=dtype, order="C")
 
 
 def _make(name: str) -> Backend:
-    backend: Backend = importlib.import_module(f"backends.{name}_backend").make()
+    try:
+        backend: Backend = importlib.import_module(f"backends.{name}_backend").make()
+    except BackendError:
+        raise
+    except Exception as error:  # a half-working installation throws anything
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BackendError(f"backend {name} cannot run: {text}") from error
     return backend

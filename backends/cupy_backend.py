@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 
 from backends.base import Backend, BackendError, host_asarray, host_normal
-from ddpm_np._arrays import describe
-from ddpm_np.nn.ops import Ops
+from ddpm_np.nn.ops import Ops, describe
 
 try:
     import array_api_compat.cupy as xp
     import cupy
 except ImportError as _error:
     raise BackendError(
-        f"backend cupy cannot run: {_error}; install it with: "
-        'pip install "ddpm-np[cuda12]" (or [cuda13], to match the driver)'
+        f"backend cupy cannot run: {' '.join(str(_error).split())}; install it, in the project's "
+        'folder, with: pip install -e ".[cuda12]" (or [cuda13], to match the driver)'
     ) from None
 
 BLOCK = 256
@@ -87,7 +86,7 @@ def make() -> Backend:
     except Exception as error:  # whatever a broken driver, compiler or library throws
         raise BackendError(
             "backend cupy cannot run: a test kernel failed on the GPU "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}); {advice}"
+            f"({type(error).__name__}: {' '.join(str(error).split())}); {advice}"
         ) from None
     if not works:
         raise BackendError(f"backend cupy cannot run: a test kernel gave a wrong result; {advice}")
@@ -99,14 +98,14 @@ def make() -> Backend:
         asarray=asarray,
         to_numpy=cupy.asnumpy,
         normal=normal,
-        synchronize=cupy.cuda.get_current_stream().synchronize,
+        synchronize=lambda: cupy.cuda.get_current_stream().synchronize(),
     )
 
 
 def asarray(values: Any, dtype: str) -> Any:
     """Host values, or a CuPy array, as a CuPy array on the current GPU."""
     if isinstance(values, cupy.ndarray):
-        return cupy.ascontiguousarray(values, dtype=dtype)
+        return cupy.asarray(values, dtype=dtype, order="C")
     return cupy.asarray(host_asarray(values, dtype))
 
 
@@ -187,10 +186,14 @@ def _own(**arrays: Any) -> tuple[Any, ...]:
         if type(array) is not cupy.ndarray or str(array.dtype) not in C_TYPES:
             raise TypeError(f"{name} must be a CuPy array of float32 or float64, got {describe(array)}")
     first_name, first = next(iter(arrays.items()))
+    if first.device != cupy.cuda.Device():
+        raise ValueError(
+            f"{first_name} must be on the current GPU, {cupy.cuda.Device()}, got {first.device}"
+        )
     for name, array in arrays.items():
         if (array.shape, array.dtype, array.device) != (first.shape, first.dtype, first.device):
             raise ValueError(
                 f"{name} must have the shape, dtype and device of {first_name}, "
                 f"{first.shape} {first.dtype}, got {array.shape} {array.dtype}"
             )
-    return tuple(cupy.ascontiguousarray(array) for array in arrays.values())
+    return tuple(cupy.asarray(array, order="C") for array in arrays.values())

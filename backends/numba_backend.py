@@ -14,15 +14,15 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from backends.base import Backend, BackendError, host_asarray, host_normal
-from ddpm_np._arrays import describe
 from ddpm_np.nn import ops
-from ddpm_np.nn.ops import Ops
+from ddpm_np.nn.ops import Ops, describe
 
 try:
     from numba import njit
 except ImportError as _error:
     raise BackendError(
-        f'backend numba cannot run: {_error}; install it with: pip install "ddpm-np[numba]"'
+        f"backend numba cannot run: {' '.join(str(_error).split())}; "
+        'install it, in the project\'s folder, with: pip install -e ".[numba]"'
     ) from None
 
 # error_model="numpy" leaves out the check for division by zero, which stops vectorisation;

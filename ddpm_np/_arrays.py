@@ -5,6 +5,7 @@ knows (type, shape, dtype, device): nothing in this module waits for an accelera
 :func:`check_finite` and a time argument that lives on one.
 """
 
+import math
 import operator
 from typing import Any, TypeAlias
 
@@ -83,6 +84,8 @@ def check_arrays(**arrays: Array) -> Any:
     for name, x in arrays.items():
         if not is_array_api_obj(x):
             raise TypeError(f"{name} must be an array, got {describe(x)}")
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError(f"{name} must not be masked: fill or drop what is hidden")
     first_name, first = names[0], arrays[names[0]]
     for name in names[1:]:
         if type(arrays[name]) is not type(first):
@@ -94,6 +97,8 @@ def check_arrays(**arrays: Array) -> Any:
     for name, x in arrays.items():
         if not xp.isdtype(x.dtype, "real floating"):
             raise TypeError(f"{name} must have a real floating dtype, got {x.dtype}")
+        if xp.finfo(x.dtype).bits < 32:
+            raise TypeError(f"{name} must be float32 or float64, got {x.dtype}")
         if x.dtype != first.dtype:
             raise TypeError(f"{name} must have the dtype of {first_name}, {first.dtype}, got {x.dtype}")
         if x.shape != first.shape:
@@ -115,7 +120,9 @@ def check_finite(name: str, x: Array) -> None:
     xp = array_namespace(x)
     bad = int(xp.count_nonzero(~xp.isfinite(x)))
     if bad:
-        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of its {x.size} entries")
+        raise ValueError(
+            f"{name} must be finite, got {bad} NaN or infinite of its {math.prod(x.shape)} entries"
+        )
 
 
 def to_host(x: Array) -> NDArray[Any]:
@@ -134,7 +141,7 @@ def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times
     if not is_array_api_obj(t) or isinstance(t, np.generic):
         return check_integer("t", t, minimum, T)
     times = to_host(t)
-    if not np.issubdtype(times.dtype, np.integer):
+    if times.dtype.kind not in "iu":
         raise TypeError(f"t must hold integers between {minimum} and {T}, got dtype {times.dtype}")
     if times.ndim == 0:
         return check_integer("t", int(times), minimum, T)
@@ -147,7 +154,7 @@ def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times
         raise ValueError(
             f"t must be between {minimum} and {T}, got values from {times.min()} to {times.max()}"
         )
-    return times
+    return times.astype(np.int64, copy=False)  # so that t - 1 and t + 1 cannot wrap
 
 
 def coefficient(values: Any, like: Array) -> Array | float:
@@ -161,8 +168,8 @@ def coefficient(values: Any, like: Array) -> Array | float:
     largest = float(np.max(np.abs(values)))
     if not largest <= float(xp.finfo(like.dtype).max):
         raise ValueError(
-            f"a coefficient of this schedule at t is {largest:.3g}, which {like.dtype} cannot hold: "
-            "alpha_bar[t] is too close to 0 for this formula"
+            f"a coefficient at t is {largest:.3g}, which {like.dtype} cannot hold: "
+            "alpha_bar[t] or a variance is too close to 0 for this formula"
         )
     if np.ndim(values) == 0:
         return float(values)
@@ -176,6 +183,12 @@ def coefficient_array(values: Any, like: Array) -> Array:
     if isinstance(value, float):
         return array_namespace(like).asarray(value, dtype=like.dtype, device=device(like))
     return value
+
+
+def clamp(x: Array, low: float, high: float) -> Array:
+    """Limit entries to [low, high]; some libraries' own ``clip`` waits for the device."""
+    xp = array_namespace(x)
+    return xp.minimum(xp.maximum(x, xp.full_like(x, low)), xp.full_like(x, high))
 
 
 def sum_features(x: Array) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array
-from ddpm_np._files import atomic_write
+from ddpm_np.files import atomic_write
 from ddpm_np.nn.optimizers import AdamState
 from ddpm_np.nn.tree import named_leaves
 from ddpm_np.training import Recipe, TrainState
@@ -56,7 +56,7 @@ def save_checkpoint(
     about = {
         "step": state.step,
         "optimizer_step": state.optimizer.step,
-        "configuration": dict(configuration),
+        "configuration": _as_json(configuration),
     }
     arrays = {
         **dict(named_leaves(trees)),
@@ -82,7 +82,7 @@ def load_checkpoint(
         raise CheckpointError(
             f"{path} is no checkpoint of a run: it has no {', '.join(sorted(missing))}"
         )
-    saved = about["configuration"]
+    saved, configuration = about["configuration"], _as_json(configuration)
     different = [
         f"{name} was {saved.get(name)!r} and is now {configuration.get(name)!r}"
         for name in dict.fromkeys([*saved, *configuration])
@@ -167,6 +167,12 @@ def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     if found != FORMAT:
         raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT!r}")
     return arrays, about
+
+
+def _as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as it comes back from a file: tuples as lists, and so on."""
+    result: dict[str, Any] = json.loads(json.dumps(dict(configuration), allow_nan=False))
+    return result
 
 
 def _describe_beta(beta: NDArray[Any]) -> str:

@@ -7,7 +7,15 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from array_api_compat import array_namespace
 
-from ddpm_np._arrays import Array, check_arrays, check_integer, check_real, sum_features, to_host
+from ddpm_np._arrays import (
+    Array,
+    check_arrays,
+    check_integer,
+    check_real,
+    clamp,
+    sum_features,
+    to_host,
+)
 from ddpm_np.gaussians import LOG_2PI, normal_log_density
 
 # Standard deviations that stand for infinity: their square is finite.
@@ -88,13 +96,13 @@ def discretised_gaussian(levels: int, low: float = -1.0, high: float = 1.0) -> D
         a, b, width = grid.bins(x0, mean, variance)
         # The edge of the bin that is nearer to the mean; negative if the mean lies inside.
         near = xp.maximum(a, -b)
-        density = _log_mass(xp.clip(near, -1.0, FAR), width)
+        density = _log_mass(clamp(near, -1.0, FAR), width)
         # With most of the mass inside, its logarithm comes from the little that is outside.
-        outside = xp.exp(_log_mass(xp.clip(b, 0.0, FAR), FAR)) + xp.exp(
-            _log_mass(xp.clip(-a, 0.0, FAR), FAR)
+        outside = xp.exp(_log_mass(clamp(b, 0.0, FAR), FAR)) + xp.exp(
+            _log_mass(clamp(-a, 0.0, FAR), FAR)
         )
         mostly = (near < 0.0) & (outside < 0.5)
-        log_p = xp.where(mostly, xp.log1p(-xp.clip(outside, 0.0, 0.5)), density)
+        log_p = xp.where(mostly, xp.log1p(-clamp(outside, 0.0, 0.5)), density)
         return xp.astype(sum_features(log_p), x0.dtype)
 
     return decoder
@@ -127,10 +135,10 @@ def tanh_cdf_log_probability(
     a, b, _ = _Grid.of(levels, low, high).bins(x0, mean, variance)
 
     def cdf(z: Array) -> Array:
-        z = xp.clip(z, -100.0, 100.0)
+        z = clamp(z, -100.0, 100.0)
         return 0.5 * (1.0 + xp.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)))
 
-    return xp.astype(xp.log(xp.clip(cdf(b) - cdf(a), 1e-12, 1.0)), x0.dtype)
+    return xp.astype(xp.log(clamp(cdf(b) - cdf(a), 1e-12, 1.0)), x0.dtype)
 
 
 class _Grid(NamedTuple):
@@ -166,8 +174,8 @@ class _Grid(NamedTuple):
         xp = array_namespace(x0)
         sigma = math.sqrt(check_real("variance", variance, 0.0, sys.float_info.max))
         k, mean = self.level(x0), xp.astype(mean, xp.float64)
-        a = xp.clip((self.at(k - 0.5) - mean) / sigma, -FAR, FAR)
-        b = xp.clip((self.at(k + 0.5) - mean) / sigma, -FAR, FAR)
+        a = clamp((self.at(k - 0.5) - mean) / sigma, -FAR, FAR)
+        b = clamp((self.at(k + 0.5) - mean) / sigma, -FAR, FAR)
         first, last = k == 0.0, k == self.levels - 1.0
         width = (self.high - self.low) / (self.levels - 1) / sigma
         return (
@@ -183,7 +191,7 @@ class _Grid(NamedTuple):
         # Rounding of x0, by way of the likes of x / 127.5 - 1.
         slack = 8.0 * float(xp.finfo(x0.dtype).eps) * max(abs(self.low), abs(self.high))
         k = xp.round((values - self.low) / ((self.high - self.low) / (self.levels - 1)))
-        k = xp.clip(k, 0.0, self.levels - 1.0)
+        k = clamp(k, 0.0, self.levels - 1.0)
         off = ~(xp.abs(values - self.at(k)) <= slack)
         if bool(xp.any(off)):
             worst = float(to_host(values)[to_host(off)][0])

@@ -137,6 +137,12 @@ def middle_term(schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, 
     t = check_integer("t", t, 2, T)
     variance = float(check_table("sigma2", sigma2, T)[t])
     check_arrays(x0=x0, x_t=x_t, mean=mean)
+    return _middle_term(schedule, x0, x_t, t, mean, variance)
+
+
+def _middle_term(
+    schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, variance: float
+) -> Array:
     posterior_mean, posterior_variance = q_posterior(schedule, x0, x_t, t)
     return -kl_isotropic(posterior_mean, posterior_variance, mean, variance)
 
@@ -177,7 +183,7 @@ def elbo_decomposition(
     Returns
     -------
     Elbo
-        Nats per example. For bits per dimension divide by -d log(2).
+        Nats per example; NaN where a prediction is. For bits per dimension divide by -d log(2).
 
     Raises
     ------
@@ -204,8 +210,13 @@ def elbo_decomposition(
         mean = model_mean(schedule, x_t, t, prediction, target)
         if t == 1:
             L_0 = decoder(x0, mean, float(variances[1]))
+            if getattr(L_0, "shape", None) != (x0.shape[0],):
+                raise ValueError(
+                    f"decoder must return shape (B,) = ({x0.shape[0]},), one log-likelihood per "
+                    f"example, got {describe(L_0)}"
+                )
         else:
-            rows.append(middle_term(schedule, x0, x_t, t, mean, variances))
+            rows.append(_middle_term(schedule, x0, x_t, t, mean, float(variances[t])))
     L = xp.stack(rows)
     L_T = prior_term(schedule, x0)
     warn_of_prior(schedule, L_T)

@@ -109,7 +109,8 @@ def two_sample_estimate(
     Parameters
     ----------
     t : int, or integer array of shape (B,)
-        Times, 1 <= t <= T; ``predict`` is given them as they are.
+        Times, 1 <= t <= T; ``predict`` is given them on the host, as an int
+        or a NumPy array.
     noise, step_noise : array, shape of x0
         Standard normal draws for x_{t-1} (not used at t = 1, where it is x0), and for the step
         from there to x_t.
@@ -149,7 +150,8 @@ def one_sample_estimate(
     Parameters
     ----------
     t : int, or integer array of shape (B,)
-        Times, 1 <= t <= T; ``predict`` is given them as they are.
+        Times, 1 <= t <= T; ``predict`` is given them on the host, as an int
+        or a NumPy array.
     noise : array, shape of x0
         Standard normal draws for x_t.
 

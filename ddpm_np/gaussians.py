@@ -3,10 +3,10 @@
 import math
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, check_arrays, check_real, sum_features
+from ddpm_np._arrays import Array, check_arrays, check_real, describe, sum_features
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -34,8 +34,8 @@ def normal_log_density(x: Array, mean: Array, variance: Array | float) -> Array:
         variance is not positive.
     """
     xp = check_arrays(x=x, mean=mean)
-    variance = _full("variance", variance, x)
-    return -0.5 * sum_features((x - mean) ** 2 / variance + xp.log(variance) + LOG_2PI)
+    variance = _variance("variance", variance, x)
+    return -0.5 * sum_features((x - mean) ** 2 / variance + (xp.log(variance) + LOG_2PI))
 
 
 def kl_normal_1d(mean_1: Array, sigma_1: Array, mean_2: Array, sigma_2: Array) -> Array:
@@ -85,11 +85,12 @@ def kl_isotropic(mean_1: Array, var_1: Array | float, mean_2: Array, var_2: Arra
         variance is not positive.
     """
     xp = check_arrays(mean_1=mean_1, mean_2=mean_2)
-    var_1, var_2 = _full("var_1", var_1, mean_1), _full("var_2", var_2, mean_1)
+    var_1, var_2 = _variance("var_1", var_1, mean_1), _variance("var_2", var_2, mean_1)
     ratio, excess = var_1 / var_2, (var_1 - var_2) / var_2
     # log1p(r - 1) keeps the digits of nearly equal variances, log(r) those of a small r.
-    log_ratio = xp.where(ratio < 0.5, xp.log(ratio), xp.log1p(xp.clip(excess, min=-0.5)))
-    return 0.5 * sum_features(excess - log_ratio + (mean_1 - mean_2) ** 2 / var_2)
+    near_equal = xp.log1p(xp.maximum(excess, xp.full_like(excess, -0.5)))
+    log_ratio = xp.where(ratio < 0.5, xp.log(ratio), near_equal)
+    return 0.5 * sum_features((excess - log_ratio) + (mean_1 - mean_2) ** 2 / var_2)
 
 
 def kl_full(
@@ -158,12 +159,20 @@ def marginalise(a: float, s2: float, b: float, t2: float) -> tuple[float, float]
     return a * b, s2 + t2 * a**2
 
 
-def _full(name: str, variance: Array | float, like: Array) -> Array:
-    """Broadcast a variance to the shape of ``like``, so that sums over features count it d times.
+def _variance(name: str, variance: Array | float, like: Array) -> Array:
+    """Return a variance as an array that broadcasts against ``like``; of shape () for a number.
 
     A number is checked to be positive; looking into an array would wait for its device.
     """
     xp = array_namespace(like)
-    if isinstance(variance, int | float):
-        return xp.full_like(like, check_real(name, variance, 0.0, math.inf))
-    return xp.broadcast_to(variance, like.shape)
+    if isinstance(variance, int | float | np.generic):
+        value = check_real(name, variance, 0.0, math.inf)
+        return xp.asarray(value, dtype=like.dtype, device=device(like))
+    shape = tuple(getattr(variance, "shape", (None,)))
+    fits = all(a in (1, b) for a, b in zip(shape, like.shape, strict=False))
+    if shape and not (fits and len(shape) == len(like.shape)):
+        raise ValueError(
+            f"{name} must be a number or have shape () or one that broadcasts along the axes of "
+            f"{like.shape}, such as (B, 1, ...), got {describe(variance)}"
+        )
+    return variance

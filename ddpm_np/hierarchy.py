@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from ddpm_np._arrays import Array, Table, check_arrays, check_integer
@@ -226,5 +227,6 @@ def diffusion_decoder(mean: MeanFunction, sigma2: Table) -> Layer:
 
 def _reparameterise(mean: Array, variance: Array | float, noise: Array) -> Array:
     xp = check_arrays(mean=mean, noise=noise)
-    root = math.sqrt(variance) if isinstance(variance, int | float) else xp.sqrt(variance)
+    number = isinstance(variance, int | float | np.generic)
+    root = math.sqrt(variance) if number else xp.sqrt(variance)
     return mean + root * noise

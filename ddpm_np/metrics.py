@@ -87,7 +87,10 @@ def energy_distance(x: Samples, y: Samples) -> float:
     x, y = _check_pair(x, y)
     between = _sum_over_pairs(x, y) / (len(x) * len(y))
     within = _sum_over_pairs(x, x) / len(x) ** 2 + _sum_over_pairs(y, y) / len(y) ** 2
-    return math.sqrt(max(0.0, 2.0 * between - within))
+    square = 2.0 * between - within
+    if not math.isfinite(square):
+        raise ValueError("x and y must be small enough for their distances to be summed, got overflow")
+    return math.sqrt(max(0.0, square))
 
 
 def gaussian_mmd(

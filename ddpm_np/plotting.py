@@ -29,7 +29,7 @@ from ddpm_np._figures import (
     points_array,
     single_panel,
 )
-from ddpm_np._files import atomic_write
+from ddpm_np.files import atomic_write
 from ddpm_np.schedules import Schedule, check_schedule
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")

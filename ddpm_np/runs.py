@@ -11,18 +11,25 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ddpm_np._files import atomic_write
+from ddpm_np.files import atomic_write
 
 
-def prepare_folder(path: Path) -> None:
+def prepare_folder(path: Path, names: tuple[str, ...] = ()) -> None:
     """Create a folder and make sure that files can be written there, before any work is done.
+
+    ``names`` are the files that will be written; none may be a folder.
 
     Raises
     ------
     OSError
         If they cannot.
     """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is in the way: a folder is to be made there")
     path.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (path / name).is_dir():
+            raise IsADirectoryError(f"{path / name} is in the way: a file is to be written there")
     with tempfile.TemporaryFile(dir=path) as probe:
         probe.write(b"\0" * 4096)
         probe.flush()
@@ -72,7 +79,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
+        if isinstance(record, dict) and type(record.get("step")) is int:
             records.append(record)
     return records
 
@@ -93,7 +100,7 @@ class Progress:
         self._line_every = max(1, (last - first) // 10)
         self._next_line = first + self._line_every
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             # Some terminals say that their size is 0 by 0; tqdm would then show nothing.
             columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
             size = {"ncols": columns - 1, "nrows": 20}

@@ -7,6 +7,7 @@ is the product of alpha_1 ... alpha_t, and index 0 is the data end: ``alpha_bar[
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,9 @@ class Schedule:
     def __post_init__(self) -> None:
         for table in vars(self).values():
             table.flags.writeable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Schedule, tuple(vars(self).values())  # so that copies are read-only too
 
     def __repr__(self) -> str:
         return (

@@ -37,7 +37,10 @@ def low_discrepancy_times(u: float, T: int, batch: int) -> Any:
         If an argument is out of range.
     """
     T = check_integer("T", T, 1)
-    return times_from_uniforms(spread_uniforms(u, batch), np.concatenate([[0.0], np.full(T, 1.0 / T)]))
+    start, batch = _check_start(u), check_integer("batch", batch, 1)
+    # In units of 1 / batch: multiplied by T first, points on the edge of a cell stay there.
+    steps = np.mod(start * batch + np.arange(batch), batch)
+    return np.minimum(1 + np.floor(T * steps / batch).astype(np.int64), T)
 
 
 def spread_uniforms(u: float, batch: int) -> Any:
@@ -47,10 +50,7 @@ def spread_uniforms(u: float, batch: int) -> Any:
 
     Parameters, errors as :func:`low_discrepancy_times`. Host float64, shape (batch,), in [0, 1).
     """
-    start = check_real("u", u, 0.0, 1.0, closed=True)
-    batch = check_integer("batch", batch, 1)
-    if start == 1.0:
-        raise ValueError("u must lie in [0, 1), got 1")
+    start, batch = _check_start(u), check_integer("batch", batch, 1)
     return np.mod(start + np.arange(batch) / batch, 1.0)
 
 
@@ -90,7 +90,7 @@ def importance_probabilities(second_moments: Table, uniform: float = 0.001) -> T
 
         probabilities[t] = (1 - uniform) sqrt(second_moments[t]) / sum + uniform / T
 
-    Nichol & Dhariwal 2021 (arXiv 2102.09672), section 3.3, whose ``uniform`` this is: it keeps
+    Nichol & Dhariwal 2021 (arXiv 2102.09672), section 3.3; ``uniform``, from their code, keeps
     times possible whose measured moment happens to be 0. With ``uniform = 0`` and exact moments
     they are optimal: the variance is (mean of sqrt(second_moments))^2 - (mean of means)^2.
 
@@ -148,6 +148,14 @@ def importance_weight(probabilities: Table, t: Array | int) -> Any:
     if np.any(drawn == 0.0):
         raise ValueError("t must have been drawn from probabilities, got a time of probability 0")
     return 1.0 / (T * drawn)
+
+
+def _check_start(u: object) -> float:
+    """Return u in [0, 1)."""
+    start = check_real("u", u, 0.0, 1.0, closed=True)
+    if start == 1.0:
+        raise ValueError("u must lie in [0, 1), got 1")
+    return start
 
 
 def _check_nonnegative(name: str, values: object) -> Table:

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from ddpm_np._arrays import (
     Array,
     Table,
+    check_arrays,
     check_choice,
     check_integer,
     check_real,
     coefficient,
+    describe,
 )
 from ddpm_np.elbo import Predictor
 from ddpm_np.forward import q_sample
@@ -30,7 +32,7 @@ from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
 from ddpm_np.nn.tree import Layout, ravel
 from ddpm_np.posterior import TARGETS, Target, training_target
 from ddpm_np.randomness import INIT, TRAIN, generator
-from ddpm_np.schedules import Schedule, check_table
+from ddpm_np.schedules import Schedule, check_schedule, check_table
 
 
 class TrainState(NamedTuple):
@@ -50,7 +52,7 @@ class TrainState(NamedTuple):
     """Sum of the losses since the last multiple of the steps between reports."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recipe:
     """Everything that does not change during training.
 
@@ -62,10 +64,11 @@ class Recipe:
     target : {"eps", "x0", "mean", "v"}
         What the network predicts.
     weight : Table of length T + 1, or None
-        Weight of each time in the loss; None is L_simple, all ones. For the bound take
-        ``T * d * bound_weight(schedule, t, sigma2, target)``.
+        Weight of each time in the loss; None is L_simple, all ones. For the bound take, for
+        t = 1..T and anything at entry 0, ``T * d * bound_weight(schedule, t, sigma2, target)``.
     ema_decay : float
-        In [0, 1).
+        In [0, 1), of the average of the parameters. It is reached from below, as
+        ``min(ema_decay, (1 + step) / (10 + step))``.
     max_grad_norm : float or None
         Clip gradients to this global norm.
 
@@ -84,9 +87,21 @@ class Recipe:
     max_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
+        check_schedule(self.schedule)
+        for name, method in (("denoiser", "forward"), ("optimizer", "update")):
+            if not hasattr(getattr(self, name), method):
+                raise TypeError(
+                    f"{name} must have a method {method}, got {describe(getattr(self, name))}"
+                )
         check_choice("target", self.target, TARGETS)
         if self.weight is not None:
-            check_table("weight", self.weight, self.schedule.T)
+            table = check_table("weight", self.weight, self.schedule.T)
+            object.__setattr__(self, "weight", table)
+        T = getattr(self.denoiser, "T", self.schedule.T)
+        if T != self.schedule.T:
+            raise ValueError(
+                f"denoiser must be made for the schedule's T = {self.schedule.T}, got T = {T}"
+            )
         if check_real("ema_decay", self.ema_decay, 0.0, 1.0, closed=True) == 1.0:
             raise ValueError("ema_decay must be below 1, got 1")
         if self.max_grad_norm is not None:
@@ -141,6 +156,8 @@ def train_step(
     TypeError, ValueError
         If t is not an integer in range or the arrays do not agree.
     """
+    if x0.dtype != state.params.dtype:
+        raise TypeError(f"x0 must have the parameters' dtype, {state.params.dtype}, got {x0.dtype}")
     x_t = q_sample(recipe.schedule, x0, t, noise)
     truth = training_target(recipe.schedule, x0, t, noise, recipe.target)
     weight = 1.0 if recipe.weight is None else coefficient(recipe.weight[t], x0)
@@ -154,7 +171,9 @@ def train_step(
     if recipe.max_grad_norm is not None:
         grad = clip_by_global_norm(grad, recipe.max_grad_norm)
     new_params, optimizer = recipe.optimizer.update(state.params, grad, state.optimizer, ops)
-    average = ops.ema(state.average, new_params, recipe.ema_decay)
+    # A young average forgets faster: it would else keep much of the random start for long.
+    decay = min(recipe.ema_decay, (1 + state.step) / (10 + state.step))
+    average = ops.ema(state.average, new_params, decay)
     return TrainState(state.step + 1, new_params, average, optimizer, state.loss_sum + loss)
 
 
@@ -165,12 +184,21 @@ def draw_batch(
 
     A pure function of (seed, step).
 
+    Parameters
+    ----------
+    data : NumPy array, shape (n, ...)
+        float32 or float64: the dtype to train in.
+    T, batch_size, seed, step : int
+
     Returns
     -------
     x0 : array, shape (batch_size, ...)
     t : integer array, shape (batch_size,)
     noise : array, shape and dtype of x0
     """
+    check_arrays(data=data)
+    check_integer("T", T, 1)
+    check_integer("batch_size", batch_size, 1)
     rng = generator(seed, TRAIN, step)
     x0 = data[rng.integers(0, len(data), batch_size)]
     t = rng.integers(1, T + 1, batch_size)
@@ -271,10 +299,11 @@ def predictor(recipe: Recipe, flat_params: Array, ops: Ops, *, rows: int | None 
         check_integer("rows", rows, 1)
 
     def predict(x_t: Array, t: int) -> Array:
-        size = rows or x_t.shape[0]
+        batch = x_t.shape[0]
+        size = rows or batch
         parts = [
-            recipe.denoiser.forward(params, x_t[i : i + size, ...], t, ops)[0]
-            for i in range(0, x_t.shape[0], size)
+            recipe.denoiser.forward(params, x_t[i : min(i + size, batch), ...], t, ops)[0]
+            for i in range(0, batch, size)
         ]
         return parts[0] if len(parts) == 1 else array_namespace(x_t).concat(parts)
 
@@ -286,7 +315,7 @@ def _checked_mean_loss(state: TrainState, report_every: int) -> float:
     if not _is_finite(state):
         raise FloatingPointError(
             f"training diverged by step {state.step}: the loss or a parameter is no longer finite; "
-            "try a lower learning rate"
+            "look for NaN in the data, or try a lower learning rate"
         )
     return float(state.loss_sum) / ((state.step - 1) % report_every + 1)
 

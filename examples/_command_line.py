@@ -1,11 +1,13 @@
 """What the examples' command lines share: argument types, and mistakes as one sentence."""
 
 import argparse
+import io
 import math
 import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 # For matrices this small a second BLAS thread gains little on an idle machine and makes
 # training many times slower on a busy one, where the threads wait for each other. Only counts
@@ -23,6 +25,9 @@ def run_command(
     arguments: list[str] | None,
 ) -> int:
     """Parse and run; what the user can mend is one sentence on stderr and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # in ASCII terminals
     options = parse(arguments)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
@@ -31,7 +36,7 @@ def run_command(
         hint = "; the same command with --resume goes on from the checkpoint"
         print(f"\n{name}: stopped{hint if 'resume' in options else ''}", file=sys.stderr)
         return 130
-    except (BackendError, CheckpointError, FloatingPointError, MemoryError, OSError) as error:
+    except (BackendError, CheckpointError, FloatingPointError, MemoryError, OSError, Warning) as error:
         print(f"{name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2
     return 0
@@ -53,6 +58,13 @@ def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
         return number
 
     return convert
+
+
+def folder(text: str) -> Path:
+    """Argparse type: a folder's path."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must name a folder, got an empty name")
+    return Path(text)
 
 
 def positive(text: str) -> float:

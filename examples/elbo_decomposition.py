@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _command_line import integer, run_command  # before NumPy: it sets BLAS threads
+from _command_line import folder, integer, run_command  # before NumPy: it sets BLAS threads
 
 # isort: split
 import numpy as np
@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 
 import ddpm_np as ddpm
 from backends import describe_backend, get_backend
-from ddpm_np._files import write_json
 from ddpm_np.exact import (
     LinearGaussianChain,
     gaussian_data_chain,
@@ -28,6 +27,7 @@ from ddpm_np.exact import (
     optimal_variance_gaussian,
     swiss_roll_exact,
 )
+from ddpm_np.files import write_json
 from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
 from ddpm_np.plotting import PALETTE, save
 from ddpm_np.randomness import BOUND, DATA, TEST, generator
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Print the tables, then draw."""
-    prepare_folder(options.out_dir)
+    prepare_folder(options.out_dir, ("summary.json", "terms.png"))
     schedule = ddpm.scaled_linear_schedule(options.timesteps)
     gaussians = gaussian_tables(schedule, options.seed)
     rolls = swiss_roll_tables(schedule, options)
@@ -68,7 +68,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--steps", type=integer(0), default=10_000, help="gradient steps for the trained denoiser")
     add("--backend", choices=("auto", "numpy", "numba", "cupy"), default="auto", help="for training")
     add("--seed", type=integer(0, 2**63), default=0, help="of everything random")
-    add("--out-dir", type=Path, default=Path("runs/elbo_decomposition"), help="where to write")
+    add("--out-dir", type=folder, default=Path("runs/elbo_decomposition"), help="where to write")
     return parser.parse_args(arguments)
 
 

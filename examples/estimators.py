@@ -13,13 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _command_line import integer, run_command  # before NumPy: it sets BLAS threads
+from _command_line import folder, integer, run_command  # before NumPy: it sets BLAS threads
 
 # isort: split
 import numpy as np
 
 import ddpm_np as ddpm
-from ddpm_np._files import write_json
 from ddpm_np.estimators import (
     entropy_constant,
     one_sample_estimate,
@@ -28,6 +27,7 @@ from ddpm_np.estimators import (
     two_sample_estimate,
 )
 from ddpm_np.exact import NoisyCurve, swiss_roll_exact
+from ddpm_np.files import write_json
 from ddpm_np.randomness import BOUND, TEST, generator
 from ddpm_np.runs import prepare_folder
 from ddpm_np.schedules import Schedule, Table
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print, draw."""
-    prepare_folder(options.out_dir)
+    prepare_folder(options.out_dir, ("summary.json", "estimators.png"))
     schedule = ddpm.scaled_linear_schedule(options.timesteps)
     sigma2 = ddpm.reverse_variance(schedule, "beta")
     problem = Problem(swiss_roll_exact(), schedule, sigma2, options.seed)
@@ -117,7 +117,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--seed", type=integer(0, 2**63), default=0, help="of everything random")
     add("--timesteps", type=integer(1), default=100, help="T, the number of diffusion steps")
     add("--points", type=integer(20), default=10_000, help="estimates by which each is judged")
-    add("--out-dir", type=Path, default=Path("runs/estimators"), help="where everything is written")
+    add("--out-dir", type=folder, default=Path("runs/estimators"), help="where everything is written")
     options = parser.parse_args(arguments)
     try:
         ddpm.scaled_linear_schedule(options.timesteps)

@@ -15,17 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _command_line import integer, positive, run_command  # before NumPy: it sets BLAS threads
+from _command_line import folder, integer, positive, run_command  # before NumPy: it sets BLAS threads
 
 # isort: split
 import numpy as np
 
 import ddpm_np as ddpm
 from backends import Backend, describe_backend, get_backend
-from ddpm_np._files import write_json
 from ddpm_np.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_np.elbo import Predictor, warn_of_prior
 from ddpm_np.exact import NoisyCurve, swiss_roll_exact
+from ddpm_np.files import write_json
 from ddpm_np.metrics import sliced_wasserstein
 from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
 from ddpm_np.posterior import TARGETS
@@ -36,6 +36,10 @@ from ddpm_np.schedules import SCHEDULES, Table
 from ddpm_np.training import Recipe, TrainState, draw_batch, init_state, predictor, train
 
 TRAINING_POINTS = 100_000
+FILES = (
+    *("samples.png", "trajectory.png", "elbo.png", "loss.png", "schedule.png", "reverse.gif"),
+    *("metrics.jsonl", "checkpoint.npz", "summary.json"),
+)
 REPORT_EVERY = 100
 EMA_DECAY = 0.999
 CPU_ROWS = 512
@@ -59,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     backend = get_backend(options.backend)
     print(describe_backend(options.backend, backend))
     recipe = make_recipe(options)
-    prepare_folder(options.out_dir)
+    prepare_folder(options.out_dir, FILES)
     law = swiss_roll_exact()
     points = law.sample(TRAINING_POINTS, generator(options.seed, DATA))
     warn_of_prior(recipe.schedule, ddpm.prior_term(recipe.schedule, points))
@@ -146,7 +150,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--seed", type=integer(0, 2**63), default=0, help="of everything random")
     add("--dtype", choices=("float32", "float64"), default="float32", help="of the network")
     add("--samples", type=integer(2, LARGEST), default=4000, help="to draw, and to measure the bound on")
-    add("--out-dir", type=Path, default=Path("runs/swiss_roll"), help="where everything is written")
+    add(
+        "--out-dir",
+        type=folder,
+        default=Path("runs/swiss_roll"),
+        help="what an earlier run left there is replaced",
+    )
     add("--checkpoint-every", type=integer(1), default=1000, help="steps between checkpoints")
     add("--resume", action="store_true", help="go on from the checkpoint in --out-dir")
     add("--animate", action="store_true", help="also write reverse.gif")
@@ -360,10 +369,11 @@ def print_table(summary: dict[str, Any]) -> None:
     )
     print(f"\nIn nats per point, reverse variance {summary['variance']!r}:")
     for name, value, remark in rows:
-        print(f"  {name:<24}{value:>10.4f}   {remark}")
+        shown = f"{value:.4f}" if abs(value) >= 1e-4 else f"{value:.0e}"
+        print(f"  {name:<24}{shown:>10}   {remark}")
     print("Distance of the samples from fresh data:")
-    print(f"  {'sliced W2':<24}{summary['sliced_w2']:>10.4f}")
-    print(f"  {'its floor':<24}{summary['sliced_w2_floor']:>10.4f}   between two fresh data sets\n")
+    print(f"  {'sliced W2':<24}{summary['sliced_w2']:>10.4g}")
+    print(f"  {'its floor':<24}{summary['sliced_w2_floor']:>10.4g}   between two fresh data sets\n")
 
 
 def strip_times(T: int, count: int) -> list[int]:
@@ -394,7 +404,8 @@ def draw(
 
     elbo = plotting.plot_elbo(bound.L, L_T=mean(bound.L_T), L_0=mean(bound.L_0), oracle=oracle.L)
     plotting.save(elbo, folder / "elbo.png")
-    steps, losses = ([record[key] for record in log.records] for key in ("step", "loss"))
+    records = [record for record in log.records if "loss" in record]
+    steps, losses = ([record[key] for record in records] for key in ("step", "loss"))
     plotting.save(plotting.plot_loss(steps, losses), folder / "loss.png")
     plotting.save(plotting.plot_schedule({options.schedule: schedule}), folder / "schedule.png")
     if options.animate:

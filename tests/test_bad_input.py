@@ -1,8 +1,10 @@
 """Every public function refuses bad arguments: what it was, what is allowed, by its name."""
 
+import copy
 import functools
 import inspect
 import math
+import pickle
 import re
 import subprocess
 import sys
@@ -540,3 +542,37 @@ def test_signatures_that_others_rely_on(name, parameters):
         for p in signature.parameters.values()
     ]
     assert " ".join(shown) == parameters
+
+
+def test_masked_arrays_are_refused():
+    x = np.ma.masked_array(X, mask=X > 2.0)
+    with pytest.raises(TypeError, match="x0 must not be masked"):
+        ddpm.q_moments(MILD, x, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float16"])
+def test_less_than_float32_is_refused(dtype):
+    with pytest.raises(TypeError, match="x0 must be float32 or float64, got float16"):
+        ddpm.q_moments(MILD, X.astype(dtype), 1)
+
+
+def test_narrow_integers_do_not_wrap():
+    """t - 1 of an unsigned 0 or t + 1 of 255 would."""
+    schedule = ddpm.linear_schedule(300)
+    x = np.ones((2, 3))
+    for t in ([1, 255], [1, 200]):
+        expected = ddpm.q_posterior(schedule, x, 2.0 * x, np.array(t))
+        for got, want in zip(
+            ddpm.q_posterior(schedule, x, 2.0 * x, np.array(t, np.uint8)), expected, strict=True
+        ):
+            np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(
+        ddpm.posterior.posterior_mean_coefficients(schedule, np.uint8(1)), [0.0, 1.0]
+    )
+
+
+def test_copies_of_a_schedule_are_read_only():
+    for copied in (pickle.loads(pickle.dumps(MILD)), copy.deepcopy(MILD)):
+        np.testing.assert_array_equal(copied.alpha_bar, MILD.alpha_bar)
+        with pytest.raises(ValueError, match="read-only"):
+            copied.beta[1] = 0.5

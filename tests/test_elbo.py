@@ -418,3 +418,21 @@ def test_middle_and_prior_terms_on_every_library(lib, dtype):
     prior = prior_term(MILD, x0)
     assert str(prior.dtype).endswith(dtype)
     assert_within(lib.host(prior), prior_term(MILD, host[0].astype(np.float64)), 64 * eps_of(dtype))
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [lambda x0, mean, variance: x0 - mean, lambda x0, mean, variance: 0.0],
+    ids=["map", "number"],
+)
+def test_a_decoder_of_another_shape_is_refused(decoder):
+    x0 = np.ones((4, 3))
+    with pytest.raises(ValueError, match=r"decoder must return shape \(B,\) = \(4,\)"):
+        elbo_decomposition(
+            linear_schedule(3, 0.5, 0.9),
+            lambda x_t, t: x_t,
+            x0,
+            noise=lambda t: x0,
+            sigma2=np.ones(4),
+            decoder=decoder,
+        )

@@ -536,3 +536,9 @@ def test_refuses_bad_arrays():
 
 def test_no_printed_formula_is_offered():
     assert not [name for name in dir(estimators) if "printed" in name]
+
+
+def test_low_discrepancy_times_on_the_edges():
+    """u = 0 puts every point on the edge of its cell, where a rounded table would go wrong."""
+    for T in range(1, 200):
+        np.testing.assert_array_equal(low_discrepancy_times(0.0, T, T), np.arange(1, T + 1))

@@ -51,10 +51,19 @@ def test_log_density_is_scipys(pair, variance):
 def test_log_density_with_a_variance_per_example_or_coordinate():
     rng = np.random.default_rng(0)
     x, mean = rng.standard_normal((2, 3, 2, 2))
-    for shape in [(), (3, 1, 1), (2,), (3, 2, 2)]:
+    for shape in [(), (3, 1, 1), (1, 1, 2), (3, 2, 2)]:
         variance = rng.uniform(0.1, 2.0, shape)
         expected = stats.norm.logpdf(x, mean, np.sqrt(variance)).sum(axis=(1, 2))
         np.testing.assert_allclose(normal_log_density(x, mean, variance), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2,), (3, 1), (2, 1, 1), (3, 1, 1, 1)])
+def test_a_variance_that_might_mean_another_axis_is_refused(shape):
+    x = np.ones((3, 3, 2))
+    with pytest.raises(ValueError, match=r"variance must be .*\(B, 1, ...\), got numpy array of shape"):
+        normal_log_density(x, x, np.ones(shape))
+    with pytest.raises(ValueError, match="var_2 must be"):
+        kl_isotropic(x, 1.0, x, np.ones(shape))
 
 
 # --- KL
@@ -87,7 +96,7 @@ def test_isotropic_is_full_with_scaled_identity(d, v1, v2, seed):
 def test_isotropic_sums_over_features_and_broadcasts_variances():
     rng = np.random.default_rng(1)
     m1, m2 = rng.standard_normal((2, 3, 2, 2))
-    v1, v2 = rng.uniform(0.1, 2.0, (3, 1, 1)), rng.uniform(0.1, 2.0, (2, 2))
+    v1, v2 = rng.uniform(0.1, 2.0, (3, 1, 1)), rng.uniform(0.1, 2.0, (1, 2, 2))
     each = kl_normal_1d(
         m1, np.broadcast_to(v1, m1.shape) ** 0.5, m2, np.broadcast_to(v2, m1.shape) ** 0.5
     )

@@ -31,8 +31,8 @@ MAPS = [
     np.random.default_rng(w).standard_normal((a, b))
     for w, (a, b) in enumerate(itertools.pairwise(WIDTHS))
 ]
-VARIANCES = [np.array([0.5, 0.8, 1.1]), 0.4, np.array([0.9, 0.3])]
-NOISES = [np.array([0.2, 0.6]), np.array([0.5, 0.7, 0.4]), 0.3]
+VARIANCES = [np.array([[0.5, 0.8, 1.1]]), 0.4, np.array([[0.9, 0.3]])]
+NOISES = [np.array([[0.2, 0.6]]), np.array([[0.5, 0.7, 0.4]]), 0.3]
 
 
 def encode(z, t):
@@ -60,7 +60,7 @@ def linear_vae(seed, d=2, width=3):
     """x_0 = W z + b + noise, and an encoder that is not the best one."""
     rng = np.random.default_rng(seed)
     W, b, psi = rng.standard_normal((d, width)), rng.standard_normal(d), rng.uniform(0.2, 1.0)
-    V, variance = rng.standard_normal((width, d)), rng.uniform(0.2, 1.5, width)
+    V, variance = rng.standard_normal((width, d)), rng.uniform(0.2, 1.5, (1, width))
     return W, b, psi, lambda x, t: (x @ V.T, variance), lambda z, t: (z @ W.T + b, psi)
 
 
@@ -75,9 +75,9 @@ def test_linear_vae_in_expectation(seed):
     posterior = np.linalg.inv(np.eye(3) + W.T @ W / psi)
     mean, variance = linear_encode(x0, 1)
     own = posterior @ W.T @ (x0[0] - b) / psi
-    gap = kl_full(mean[0], np.diag(variance), own, posterior)
+    gap = kl_full(mean[0], np.diag(variance[0]), own, posterior)
     assert np.mean(bound.total) == pytest.approx(evidence - gap, rel=1e-10)
-    kl = kl_full(mean[0], np.diag(variance), np.zeros(3), np.eye(3))
+    kl = kl_full(mean[0], np.diag(variance[0]), np.zeros(3), np.eye(3))
     np.testing.assert_allclose(bound.kl, np.full(6, kl), rtol=1e-12)
     np.testing.assert_allclose(bound.total, bound.reconstruction - bound.kl, rtol=1e-13)
 

@@ -242,3 +242,9 @@ def test_import_does_not_load_scipy():
         "sys.exit(any(m in sys.modules for m in ('scipy.stats', 'scipy.special', 'scipy.spatial')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_energy_distance_does_not_overflow_to_zero():
+    x = np.random.default_rng(0).standard_normal((20, 2))
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="overflow"):
+        energy_distance(x * 1e200, x)

@@ -88,8 +88,8 @@ nn/ops.py: sigmoid mirrored
 > test_ops.py
 
 nn/ops.py: squared error's factor 2
-- (2.0 / error.size)
-+ (1.0 / error.size)
+- (2.0 / math.prod(error.shape))
++ (1.0 / math.prod(error.shape))
 > test_ops.py
 
 nn/ops.py: squared error's gradient unweighted
@@ -238,13 +238,13 @@ reverse.py: sigma_1 is 0
 > test_reverse.py
 
 gaussians.py: log-density lacks log variance
-- + xp.log(variance) + LOG_2PI
+- + (xp.log(variance) + LOG_2PI)
 + + LOG_2PI
 > test_gaussians.py
 
 gaussians.py: KL divides by the wrong variance
-- log_ratio + (mean_1 - mean_2) ** 2 / var_2
-+ log_ratio + (mean_1 - mean_2) ** 2 / var_1
+- log_ratio) + (mean_1 - mean_2) ** 2 / var_2
++ log_ratio) + (mean_1 - mean_2) ** 2 / var_1
 > test_gaussians.py
 
 gaussians.py: (37) lacks a square

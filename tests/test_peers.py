@@ -11,7 +11,7 @@ from ddpm_np._arrays import to_host
 from ddpm_np.nn import Adam, AdamW, MLPDenoiser, constant_rate, time_embedding
 from ddpm_np.nn.ops import GENERIC
 from ddpm_np.nn.tree import named_leaves
-from ddpm_np.training import Recipe, TrainState, draw_batch, train_step
+from ddpm_np.training import Recipe, TrainState, draw_batch, init_state, train_step
 from tests.gradients import randomised
 
 pytestmark = pytest.mark.peers
@@ -234,3 +234,21 @@ def test_kl_against_torch_distributions():
     torch.testing.assert_close(
         ddpm.normal_log_density(mean_2, mean_1, 0.3), density, rtol=1e-13, atol=0.0
     )
+
+
+def test_training_on_tensors():
+    """The network, the optimizer and the step are array-generic too."""
+    schedule = ddpm.linear_schedule(20, 0.01, 0.3)
+    recipe = Recipe(schedule, MLPDenoiser(2, 20, 8, 1, 4), Adam(constant_rate(1e-2)))
+    data = np.random.default_rng(0).standard_normal((50, 2))
+
+    def tensor(values):
+        return torch.tensor(np.array(values))
+
+    ours, theirs = init_state(recipe, 0, np.asarray), init_state(recipe, 0, tensor)
+    for step in range(5):
+        x0, t, noise = draw_batch(data, 20, 16, 0, step)
+        ours = train_step(recipe, ours, x0, t, noise, GENERIC)
+        theirs = train_step(recipe, theirs, tensor(x0), t, tensor(noise), GENERIC)
+    np.testing.assert_allclose(theirs.params.numpy(), ours.params, rtol=1e-10, atol=1e-12)
+    assert float(theirs.loss_sum) == pytest.approx(float(ours.loss_sum), rel=1e-12)

@@ -237,9 +237,9 @@ def test_errors_where_alpha_bar_is_too_small():
     """Rather than infinities: float32 cannot hold 1 / sqrt(alpha_bar), or c_x0 is 0."""
     schedule = schedule_from_beta(np.full(1000, 0.9))
     x = np.ones((1, 2), np.float32)
-    with pytest.raises(ValueError, match=r"inf, which float64 cannot hold.*alpha_bar\[t\] is too close"):
+    with pytest.raises(ValueError, match=r"inf, which float64 cannot hold.* too close to 0"):
         x0_from_eps(schedule, x.astype(np.float64), 1000, x.astype(np.float64))
-    with pytest.raises(ValueError, match=r"float32 cannot hold.*alpha_bar\[t\] is too close to 0"):
+    with pytest.raises(ValueError, match=r"float32 cannot hold.*alpha_bar\[t\] .* too close to 0"):
         x0_from_eps(schedule, x, 100, x)
     assert np.all(np.isfinite(x0_from_eps(schedule, x.astype(np.float64), 100, x.astype(np.float64))))
     with pytest.raises(ValueError, match=r"posterior mean at t does not depend on x0"):

@@ -324,3 +324,12 @@ except KeyboardInterrupt:
 """)
     assert printed == ""
     assert shown.split("\r")[-2] == "stopped"
+
+
+def test_folders_in_the_way_are_found_before_any_work(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"a\.png is in the way"):
+        prepare_folder(tmp_path, ("b.png", "a.png"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file is in the way: a folder"):
+        prepare_folder(tmp_path / "file")

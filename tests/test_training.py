@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ from backends import BackendError, get_backend
 from ddpm_np.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_np.nn import Adam, MLPDenoiser, constant_rate, cosine_decay
 from ddpm_np.nn.ops import GENERIC, Ops
+from ddpm_np.nn.tree import ravel
 from ddpm_np.posterior import TARGETS
 from ddpm_np.runs import MetricsLog, read_metrics
 from ddpm_np.schedules import scaled_linear_schedule
@@ -121,8 +123,21 @@ def test_the_average_moves_by_the_decay_and_starts_at_the_parameters():
     recipe = make_recipe(ema_decay=0.75)
     state = start(recipe, get_backend("numpy"), "float64")
     assert state.average.tobytes() == state.params.tobytes()
-    new = train_step(recipe, state, *draw_batch(DATA, T, BATCH, 0, 0), GENERIC)
-    np.testing.assert_allclose(new.average, 0.75 * state.params + 0.25 * new.params, rtol=1e-14)
+    for step in range(40):
+        decay = min(0.75, (1 + step) / (10 + step))  # 0.1 at first, 0.75 from step 26 on
+        new = train_step(recipe, state, *draw_batch(DATA, T, BATCH, 0, step), GENERIC)
+        expected = decay * state.average + (1.0 - decay) * new.params
+        np.testing.assert_allclose(new.average, expected, rtol=1e-13)
+        state = new
+
+
+def test_the_average_of_a_short_run_forgets_the_start():
+    recipe = make_recipe(ema_decay=0.999)
+    state = first = start(recipe, get_backend("numpy"), "float64")
+    for step in range(60):
+        state = train_step(recipe, state, *draw_batch(DATA, T, BATCH, 0, step), GENERIC)
+    left = np.linalg.norm(state.average - state.params) / np.linalg.norm(first.params - state.params)
+    assert left < 0.3
 
 
 def test_losses_add_up_until_they_are_reported(backend, dtype):
@@ -490,3 +505,34 @@ def test_ctrl_c_does_not_save_a_state_that_diverged(tmp_path, backend, dtype):
             backend.ops, steps=20, save=pytest.fail,
         )  # fmt: skip
     assert stop.done
+
+
+def test_parts_that_do_not_fit_are_refused():
+    recipe = make_recipe()
+    with pytest.raises(ValueError, match=f"denoiser must be made for the schedule's T = {T}, got T = 7"):
+        dataclasses.replace(recipe, denoiser=MLPDenoiser(2, 7))
+    with pytest.raises(TypeError, match="optimizer must have a method update, got NoneType"):
+        dataclasses.replace(recipe, optimizer=None)
+    with pytest.raises(TypeError, match=r"schedule must be a ddpm_np\.Schedule"):
+        dataclasses.replace(recipe, schedule=None)
+    state = start(recipe, get_backend("numpy"), "float32")
+    with pytest.raises(TypeError, match="x0 must have the parameters' dtype, float32, got float64"):
+        train_step(recipe, state, *draw_batch(DATA.astype("float64"), T, BATCH, 0, 0), GENERIC)
+    with pytest.raises(ValueError, match="flat must have shape"):
+        predictor(recipe, state.params[:-1], GENERIC)
+
+
+def test_a_list_of_weights_is_kept_as_a_table():
+    recipe = make_recipe(weight=[0.0] + [2.0] * T)
+    state = start(recipe, get_backend("numpy"), "float64")
+    new = train_step(recipe, state, *draw_batch(DATA.astype("float64"), T, BATCH, 0, 0), GENERIC)
+    assert math.isfinite(float(new.loss_sum))
+
+
+def test_predictor_in_rows_is_the_whole(lib):
+    recipe = make_recipe()
+    params = lib.array(ravel(recipe.denoiser.init(np.random.default_rng(0))))
+    x = lib.array(np.random.default_rng(1).standard_normal((7, 2)))
+    whole = lib.host(predictor(recipe, params, GENERIC)(x, 3))
+    parts = lib.host(predictor(recipe, params, GENERIC, rows=3)(x, 3))
+    np.testing.assert_allclose(parts, whole, rtol=1e-12, atol=1e-14)

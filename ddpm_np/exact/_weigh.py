@@ -32,7 +32,7 @@ def weigh_means(
     bound = coefficient(limit, x)
     scale, shift = coefficient(inverse_std, x), coefficient(signal * inverse_std, x)
     z = scale * xp.clip(x, -bound, bound)
-    host = xp.asarray(log_weights, **where), xp.asarray(means, **where)
+    host = xp.asarray(log_weights.copy(), **where), xp.asarray(means.copy(), **where)
     batch, rows = x.shape[0], max(1, CHUNK // len(log_weights))
     chunks = [slice(i, min(i + rows, batch)) for i in range(0, batch, rows)]
     parts = [

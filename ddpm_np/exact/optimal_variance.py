@@ -103,7 +103,7 @@ def analytic_dpm_variance(
         sigma2[t] = beta_tilde[t]
                   + beta[t]^2 / (alpha[t] (1 - alpha_bar[t])) * (1 - E||eps_theta(x_t, t)||^2 / d)
 
-    Their (8) and (11) (arXiv 2201.06503) in this notation: if eps_theta = E[eps | x_t], then
+    Bao et al. 2022 (arXiv 2201.06503), theorem 1, in this notation: if eps_theta = E[eps | x_t], then
     E||eps - eps_theta||^2 = d - E||eps_theta||^2, and x_t is enough, eps need not be known. For any
     other denoiser this is not its best variance, :func:`optimal_variance` is. As there, the second
     term is not let below 0. Parameters as :func:`optimal_variance`.

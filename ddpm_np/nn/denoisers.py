@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.random import Generator
 
@@ -116,5 +117,5 @@ class MLPDenoiser:
     def _embed(self, t: Times, x_t: Array) -> Array:
         xp = array_namespace(x_t)
         rows = time_embedding(self.T, self.embedding_size)[t]
-        embedding = xp.asarray(rows, dtype=x_t.dtype, device=device(x_t))
+        embedding = xp.asarray(np.array(rows), dtype=x_t.dtype, device=device(x_t))
         return xp.broadcast_to(embedding, (x_t.shape[0], self.embedding_size))

@@ -7,6 +7,7 @@ dx, grads = layer.backward(params, cache, dy, ops)      grads has the type of pa
 
 import functools
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -62,7 +63,7 @@ class Linear:
     def __post_init__(self) -> None:
         check_integer("inputs", self.inputs, 1)
         check_integer("outputs", self.outputs, 1)
-        check_real("gain", self.gain, 0.0, math.inf, closed=True)
+        check_real("gain", self.gain, 0.0, sys.float_info.max, closed=True)
 
     def init(self, rng: Generator) -> LinearParams:
         """Draw weights; zero biases."""
@@ -110,7 +111,7 @@ def time_embedding(T: int, size: int) -> Table:
         embedding[t] = (sin(t' f_1), ..., sin(t' f_k), cos(t' f_1), ..., cos(t' f_k))
         t' = 1000 t / T,  k = size / 2,  f_i = 10000^(-(i - 1) / k)
 
-    As in Ho et al. 2020, but t is rescaled, so that networks for any T see one range.
+    As in Vaswani et al. 2017, but t is rescaled, so that networks for any T see one range.
 
     Raises
     ------

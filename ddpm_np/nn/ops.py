@@ -5,14 +5,15 @@ is a value ``Ops(silu=..., adam=...)`` with the same signatures; layers and opti
 ever call the entries of the ``Ops`` they are given. ``d<name>`` is the gradient of ``<name>``.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from ddpm_np._arrays import Array
+from ddpm_np._arrays import describe as describe  # for the kernels' messages
 
 
 def linear(x: Array, weight: Array, bias: Array) -> Array:
@@ -48,7 +49,7 @@ def squared_error(prediction: Array, truth: Array, weight: Array | float) -> tup
     """
     error = prediction - truth
     weighted = weight * error
-    return array_namespace(error).mean(weighted * error), weighted * (2.0 / error.size)
+    return array_namespace(error).mean(weighted * error), weighted * (2.0 / math.prod(error.shape))
 
 
 def adam(
@@ -96,5 +97,5 @@ class Ops:
     ema: Callable[[Array, Array, float], Array] = ema
 
 
-GENERIC: Any = Ops()
+GENERIC = Ops()
 """Every operation by its array-generic definition."""

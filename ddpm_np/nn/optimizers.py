@@ -1,6 +1,7 @@
 """Optimizers, averages and learning rates: states are values, updates are pure."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -28,7 +29,7 @@ class AdamState(NamedTuple):
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam, Kingma & Ba 2015; :class:`AdamW` adds decoupled weight decay.
+    """Adam, Kingma & Ba 2015, with decoupled weight decay if asked; :class:`AdamW` asks.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ class Adam:
             if check_real(name, getattr(self, name), 0.0, 1.0, closed=True) == 1.0:
                 raise ValueError(f"{name} must be below 1, got 1")
         check_real("epsilon", self.epsilon, 0.0, 1.0)
-        check_real("weight_decay", self.weight_decay, 0.0, math.inf, closed=True)
+        check_real("weight_decay", self.weight_decay, 0.0, sys.float_info.max, closed=True)
 
     def init(self, params: Tree) -> AdamState:
         """Return zero moments for a tree of parameters."""

@@ -88,6 +88,9 @@ class Layout(NamedTuple):
     def unravel(self, flat: Array) -> Tree:
         """Cut a flat array into the tree's leaves; views where the library has them."""
         xp = array_namespace(flat)
+        size = max((at.stop for at in tree_leaves(self.tree)), default=0)
+        if flat.shape != (size,):
+            raise ValueError(f"flat must have shape ({size},), got {flat.shape}")
         return tree_map(lambda at: xp.reshape(flat[at.start : at.stop], at.shape), self.tree)
 
 

@@ -28,7 +28,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    ValueError
+    IsADirectoryError
         If ``path`` exists and is no regular file.
     FileNotFoundError
         If its folder does not exist.
@@ -38,7 +38,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
     if os.path.exists(target) and not os.path.isfile(target):
-        raise ValueError(f"path must name a regular file, got {os.fspath(path)!r}")
+        raise IsADirectoryError(f"{os.fspath(path)} is in the way: a file is to be written there")
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"path must lie in an existing folder, got {os.fspath(path)!r}")
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
