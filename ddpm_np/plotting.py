@@ -133,7 +133,7 @@ def animate_reverse(
     figure = Figure(figsize=(4.0, 4.3), dpi=100, layout="constrained")
     canvas: Any = FigureCanvasAgg(figure)
     axes = figure.add_subplot(xticks=[], yticks=[])
-    dots = draw_dots(axes, frames[0], window, BLUE)
+    dots = draw_dots(axes, frames[0], window, VERMILLION)
     images = []
     for points, time in zip(frames, t, strict=True):
         dots.set_offsets(points[is_inside(points, window)])
@@ -154,7 +154,8 @@ def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -
     """Draw the training loss: a light dot for every value, their running mean as a line.
 
     ``smooth`` is the width of the centred running mean in points, by default 2 % of them, from 9 to
-    500; 1 draws no line. Values that are not finite are left out, and the legend says how many.
+    500; 1 draws no line, nor does a width above half of them. Values that are not finite are left
+    out, and the legend says how many.
     """
     x, y = points_array("steps", steps, 0), points_array("loss", loss, 0)
     if x.shape != y.shape:
@@ -169,7 +170,7 @@ def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -
     figure, axes = single_panel()
     alpha = float(np.clip(30.0 / np.sqrt(len(y)), 0.2, 0.9))
     axes.plot(x, y, ".", markersize=2.5, color=SKY, alpha=alpha, label=label, rasterized=True)
-    if len(window) > 1:
+    if 1 < len(window) <= len(y) / 2:
         # Near the ends the mean runs over the part of the window that lies inside.
         mean = np.convolve(y, window, "same") / np.convolve(np.ones_like(y), window, "same")
         axes.plot(x, mean, color=BLUE, linewidth=1.8, label=f"mean over {len(window)}")

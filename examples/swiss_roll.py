@@ -110,6 +110,7 @@ def run(options: argparse.Namespace) -> None:
         **distances(law, frames[0], options.seed),
         "seed": options.seed,
         "variance": options.variance,
+        "oracle_gap_se": standard_error(oracle.total),
         "excess_gap": mean(oracle.total - bound.total),
         "excess_gap_se": standard_error(oracle.total - bound.total),
         "configuration": configuration(options),
@@ -349,31 +350,37 @@ def standard_error(values: np.ndarray) -> float:
 def print_table(summary: dict[str, Any]) -> None:
     """Print the bound and what it should be."""
     nats = summary["nats"]
+    errors = {name: f"+- {summary[name]:.4f}" for name in ("oracle_gap_se", "excess_gap_se")}
     rows = (
         ("L_T", nats["L_T"], "prior term"),
         ("L_1 + ... + L_{T-1}", nats["L_mid"], "denoising terms"),
         ("L_0", nats["L_0"], "reconstruction term"),
         ("ELBO", nats["elbo"], "their sum: the bound on log p(x_0)"),
         ("entropy of the data", summary["entropy"], "exact: no model's -ELBO can be lower on average"),
-        ("gap", summary["gap"], f"-ELBO - entropy: nats away from the truth, +- {nats['elbo_se']:.4f}"),
+        ("gap", summary["gap"], f"-ELBO - entropy: away from the truth, +- {nats['elbo_se']:.4f}"),
         (
             "gap of the oracle",
             summary["oracle_gap"],
-            "the same for the best possible denoiser, as noisy",
+            f"of the best possible denoiser, {errors['oracle_gap_se']}",
         ),
         (
             "excess over the oracle",
             summary["excess_gap"],
-            f"same draws, +- {summary['excess_gap_se']:.4f}",
+            f"their difference, point by point, {errors['excess_gap_se']}",
         ),
     )
     print(f"\nIn nats per point, reverse variance {summary['variance']!r}:")
     for name, value, remark in rows:
-        shown = f"{value:.4f}" if abs(value) >= 1e-4 else f"{value:.0e}"
-        print(f"  {name:<24}{shown:>10}   {remark}")
+        print(f"  {name:<24}{short(value):>10}   {remark}")
     print("Distance of the samples from fresh data:")
-    print(f"  {'sliced W2':<24}{summary['sliced_w2']:>10.4g}")
-    print(f"  {'its floor':<24}{summary['sliced_w2_floor']:>10.4g}   between two fresh data sets\n")
+    print(f"  {'sliced W2':<24}{short(summary['sliced_w2']):>10}")
+    floor = short(summary["sliced_w2_floor"])
+    print(f"  {'its floor':<24}{floor:>10}   between two fresh data sets\n")
+
+
+def short(value: float) -> str:
+    """Four decimals where they say something."""
+    return f"{value:.4f}" if 1e-4 <= abs(value) < 1e5 else f"{value:.0e}"
 
 
 def strip_times(T: int, count: int) -> list[int]:

@@ -179,15 +179,15 @@ def test_animation_has_every_frame_and_holds_the_last(roll, rng, tmp_path):
     plotting.animate_reverse(frames, times, path, fps=10)
     with Image.open(path) as gif:
         assert gif.n_frames == 12
-        durations, blue = [], []
+        durations, orange = [], []
         for i in range(12):
             gif.seek(i)
             durations.append(gif.info["duration"])
             pixels = np.asarray(gif.convert("RGB")).astype(int)
-            blue.append(np.count_nonzero(pixels[..., 2] > pixels[..., 0] + 50))
+            orange.append(np.count_nonzero(pixels[..., 0] > pixels[..., 2] + 50))
         assert gif.info["loop"] == 0
     assert durations == [100] * 11 + [2000]
-    assert min(blue) > 300
+    assert min(orange) > 300
     assert path.stat().st_size < 300_000
     assert [p.name for p in tmp_path.iterdir()] == ["reverse.gif"]
 
@@ -230,7 +230,7 @@ def test_loss_draws_the_values_and_their_centred_mean():
 
 
 @pytest.mark.parametrize(
-    ("n", "smooth", "lines"), [(1, None, 1), (10, 1, 1), (10, 99, 2), (200, None, 2)]
+    ("n", "smooth", "lines"), [(1, None, 1), (10, 1, 1), (10, 99, 1), (10, 5, 2), (200, None, 2)]
 )
 def test_loss_of_any_length(n, smooth, lines, tmp_path):
     figure = plotting.plot_loss(np.arange(n), np.ones(n), smooth=smooth)
