@@ -74,7 +74,7 @@ def reverse_variance(schedule: Schedule, kind: VarianceKind) -> Table:
     """Variances sigma_t^2 of the model's steps, M2 (31).
 
         "posterior"  beta_tilde[t] (25); at t = 1, where that is 0, beta_tilde[2] as Ho et al.
-        "beta"       beta[t]
+        "beta"       beta[t], at t = 1 too (Ho et al.'s code has beta_tilde[2] there)
         "unit"       1, the first model of document D
 
     Parameters

@@ -35,6 +35,8 @@ from ddpm_np.runs import Progress, prepare_folder
 from ddpm_np.training import Recipe, draw_batch, init_state, predictor, train
 
 VARIANCES = {"posterior": "β̃ (posterior)", "beta": "β", "optimal": "optimal"}
+HO = "beta (Ho)"
+"""beta_t, but beta_tilde_2 at t = 1, as the code of Ho et al. has it for both its variances."""
 TRAINING_POINTS = 100_000
 
 
@@ -88,7 +90,7 @@ def gaussian_tables(schedule: ddpm.Schedule, seed: int) -> dict[str, Any]:
         print(f"\n{name} Gaussian data, exact denoiser, T = {schedule.T}; one point, nats:")
         header = ("sigma^2", "L_T", "sum L_{t-1}", "L_0", "ELBO", "log p(x_0)", "gap", "KL", "residual")
         print("  " + "".join(f"{title:>13}" for title in header))
-        for kind in VARIANCES:
+        for kind in (*VARIANCES, HO):
             chain = gaussian_data_chain(
                 schedule, mean, covariance, gaussian_variance(schedule, covariance, kind)
             )
@@ -97,7 +99,8 @@ def gaussian_tables(schedule: ddpm.Schedule, seed: int) -> dict[str, Any]:
             expected = float(chain.expected_elbo(mean, covariance).total)
             results[f"{name}, {kind}"] = {**row, "expected_nll_bound": -expected, "entropy": entropy}
         bounds = ", ".join(
-            f"{results[f'{name}, {kind}']['expected_nll_bound']:.4f} ({kind})" for kind in VARIANCES
+            f"{results[f'{name}, {kind}']['expected_nll_bound']:.4f} ({kind})"
+            for kind in (*VARIANCES, HO)
         )
         print(f"  on average over the data, -ELBO: {bounds}; entropy {entropy:.4f}")
     return results
@@ -107,6 +110,10 @@ def gaussian_variance(schedule: ddpm.Schedule, covariance: np.ndarray, kind: str
     """Return the table of reverse variances of a kind, the optimal one included."""
     if kind == "optimal":
         return optimal_variance_gaussian(schedule, covariance)
+    if kind == HO:
+        table = ddpm.reverse_variance(schedule, "beta")
+        table[1] = schedule.posterior_variance[2]
+        return table
     return ddpm.reverse_variance(schedule, kind)
 
 
