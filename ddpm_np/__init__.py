@@ -4,7 +4,7 @@ Time is 1-based, t = 1..T; tables have length T + 1. The bound is in nats. Array
 from any library that follows the array API standard.
 """
 
-from ddpm_np.decoders import gaussian_decoder
+from ddpm_np.decoders import discretised_gaussian, gaussian_decoder
 from ddpm_np.elbo import Elbo, PriorWarning, bits_per_dim, elbo_decomposition, middle_term, prior_term
 from ddpm_np.forward import q_moments, q_sample, q_step, q_step_moments, q_two_step_moments
 from ddpm_np.gaussians import (
@@ -61,6 +61,7 @@ __all__ = [
     "bound_loss",
     "bound_weight",
     "cosine_schedule",
+    "discretised_gaussian",
     "elbo_decomposition",
     "eps_from_v",
     "eps_from_x0",
