@@ -662,3 +662,11 @@ def test_the_document_names_rows_that_exist():
     named = [name.replace("\\|", "|") for name in re.findall(r"\| `([^`]*)` \|$", table, re.MULTILINE)]
     assert len(named) >= 15
     assert set(named) <= rows
+
+
+def test_a_report_that_cannot_be_written_is_no_verdict():
+    command = [sys.executable, "-m", "ddpm_np.testing", "ddpm_np.testing:Reference"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -41,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
-    print(report)
+    try:
+        print(report, flush=True)
+    except OSError as error:  # a full disk, a closed pipe
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
     return 0 if report.ok else 1
 
 
