@@ -18,6 +18,7 @@ MARGIN = 0.1  # of the extent of the points, on each side
 
 
 def single_panel() -> tuple[Figure, Axes]:
+    """Return a figure with one panel, open at the top and at the right."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -54,6 +55,7 @@ def limits(name: str, points: Floats, trim: float = 0.0) -> Floats:
 
 
 def is_inside(points: Floats, window: Floats) -> Any:
+    """Return a mask of the points within limits."""
     return np.all((points >= window[:, 0]) & (points <= window[:, 1]), axis=1)
 
 
@@ -92,6 +94,7 @@ def checked_chain(
 
 
 def checked_suffix(path: Path, allowed: tuple[str, ...]) -> str:
+    """Return the ending of a path if it is one of those allowed."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in allowed:
         raise ValueError(f"path must end in {' or '.join(allowed)}, got {os.fspath(path)!r}")

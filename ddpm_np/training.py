@@ -24,7 +24,6 @@ from ddpm_np._arrays import (
     coefficient,
     describe,
 )
-from ddpm_np.elbo import Predictor
 from ddpm_np.forward import q_sample
 from ddpm_np.nn.denoisers import Denoiser
 from ddpm_np.nn.ops import Ops
@@ -274,40 +273,6 @@ def train(
             save(state)
         raise
     return state
-
-
-def predictor(recipe: Recipe, flat_params: Array, ops: Ops, *, rows: int | None = None) -> Predictor:
-    """Make the network a callable (x_t, t) -> prediction, for the bound and the samplers.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    flat_params : array
-        Of a state: ``state.average``, usually.
-    ops : Ops
-    rows : int or None
-        Examples to evaluate at a time. On a CPU some hundreds stay in its cache, which makes
-        large batches several times as fast; a GPU wants all at once, None.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If rows is no integer >= 1.
-    """
-    params = recipe.layout.unravel(flat_params)
-    if rows is not None:
-        check_integer("rows", rows, 1)
-
-    def predict(x_t: Array, t: int) -> Array:
-        batch = x_t.shape[0]
-        size = rows or batch
-        parts = [
-            recipe.denoiser.forward(params, x_t[i : min(i + size, batch), ...], t, ops)[0]
-            for i in range(0, batch, size)
-        ]
-        return parts[0] if len(parts) == 1 else array_namespace(x_t).concat(parts)
-
-    return predict
 
 
 def _checked_mean_loss(state: TrainState, report_every: int) -> float:

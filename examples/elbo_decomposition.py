@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 import ddpm_np as ddpm
 from backends import describe_backend, get_backend
+from ddpm_np.evaluation import predictor
 from ddpm_np.exact import (
     LinearGaussianChain,
     gaussian_data_chain,
@@ -32,7 +33,7 @@ from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
 from ddpm_np.plotting import PALETTE, save
 from ddpm_np.randomness import BOUND, DATA, TEST, generator
 from ddpm_np.runs import Progress, prepare_folder
-from ddpm_np.training import Recipe, draw_batch, init_state, predictor, train
+from ddpm_np.training import Recipe, draw_batch, init_state, train
 
 VARIANCES = {"posterior": "β̃ (posterior)", "beta": "β", "optimal": "optimal"}
 HO = "beta (Ho)"

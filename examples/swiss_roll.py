@@ -10,7 +10,6 @@ import argparse
 import math
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import ddpm_np as ddpm
 from backends import Backend, describe_backend, get_backend
 from ddpm_np.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_np.elbo import Predictor, warn_of_prior
+from ddpm_np.evaluation import elbo_in_chunks, predictor, standard_error
 from ddpm_np.exact import NoisyCurve, swiss_roll_exact
 from ddpm_np.files import write_json
 from ddpm_np.metrics import sliced_wasserstein
@@ -33,7 +33,7 @@ from ddpm_np.randomness import BOUND, DATA, SAMPLE, TEST, generator
 from ddpm_np.reverse import VARIANCES
 from ddpm_np.runs import MetricsLog, Progress, prepare_folder
 from ddpm_np.schedules import SCHEDULES, Table
-from ddpm_np.training import Recipe, TrainState, draw_batch, init_state, predictor, train
+from ddpm_np.training import Recipe, TrainState, draw_batch, init_state, train
 
 TRAINING_POINTS = 100_000
 FILES = (
@@ -275,52 +275,32 @@ def evaluate(
     sigma2: Table,
     test: np.ndarray,
 ) -> ddpm.Elbo:
-    """The bound of the trained network; on the host, with L averaged over the examples."""
-    return bound_in_chunks(
-        options, recipe, predict, sigma2, test, options.target,
-        lambda host: backend.asarray(host, options.dtype), backend.to_numpy,
+    """Measure the bound of the trained network."""
+    return elbo_in_chunks(
+        recipe.schedule, predict, test, noise=bound_noise(options, test),
+        sigma2=sigma2, target=options.target,
+        asarray=lambda host: backend.asarray(host, options.dtype), to_numpy=backend.to_numpy,
     )  # fmt: skip
 
 
 def evaluate_oracle(
     options: argparse.Namespace, recipe: Recipe, law: NoisyCurve, sigma2: Table, test: np.ndarray
 ) -> ddpm.Elbo:
-    """The bound of the Bayes-optimal denoiser, on the same draws."""
-    return bound_in_chunks(
-        options, recipe, lambda x_t, t: law.bayes_eps(recipe.schedule, x_t, t), sigma2, test, "eps",
-        lambda host: np.asarray(host, dtype=np.float64), np.asarray,
+    """Measure the bound of the Bayes-optimal denoiser, on the same draws."""
+    return elbo_in_chunks(
+        recipe.schedule, lambda x_t, t: law.bayes_eps(recipe.schedule, x_t, t), test,
+        noise=bound_noise(options, test), sigma2=sigma2,
+        asarray=lambda host: np.asarray(host, dtype=np.float64),
     )  # fmt: skip
 
 
-def bound_in_chunks(
-    options: argparse.Namespace,
-    recipe: Recipe,
-    predict: Predictor,
-    sigma2: Table,
-    test: np.ndarray,
-    target: Any,
-    asarray: Callable[[np.ndarray], Any],
-    to_numpy: Callable[[Any], np.ndarray],
-) -> ddpm.Elbo:
-    """Evaluate the bound on so many examples at a time that their T + 1 terms stay small."""
-    size = max(1, 10_000_000 // (recipe.schedule.T + 1))
-    parts = []
-    for start in range(0, len(test), size):
-        chunk = slice(start, start + size)
+def bound_noise(options: argparse.Namespace, test: np.ndarray) -> Callable[[int], np.ndarray]:
+    """Noise for each t, in the network's precision."""
 
-        def noise(t: int, chunk: slice = chunk) -> Any:
-            rng = generator(options.seed, BOUND, t)
-            return asarray(rng.standard_normal(test.shape, dtype=options.dtype)[chunk])
+    def noise(t: int) -> np.ndarray:
+        return generator(options.seed, BOUND, t).standard_normal(test.shape, dtype=options.dtype)
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ddpm.PriorWarning)  # given before training
-            terms = ddpm.elbo_decomposition(
-                recipe.schedule, predict, asarray(test[chunk]), noise=noise, sigma2=sigma2, target=target
-            )
-        host = ddpm.Elbo(*(to_numpy(term).astype(np.float64) for term in terms))
-        parts.append(host._replace(L=host.L.sum(axis=1)))
-    joined = ddpm.Elbo(*(np.concatenate([part[k] for part in parts]) for k in range(4)))
-    return joined._replace(L=sum(part.L for part in parts) / len(test))
+    return noise
 
 
 def distances(law: NoisyCurve, samples: np.ndarray, seed: int) -> dict[str, float]:
@@ -337,11 +317,6 @@ def distances(law: NoisyCurve, samples: np.ndarray, seed: int) -> dict[str, floa
 def mean(values: np.ndarray) -> float:
     """Average over the examples."""
     return float(np.mean(values))
-
-
-def standard_error(values: np.ndarray) -> float:
-    """Of the average over the examples."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 # --- what people see ----------------------------------------------------------------------

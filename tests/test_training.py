@@ -6,13 +6,14 @@ import pytest
 
 from backends import BackendError, get_backend
 from ddpm_np.checkpoint import load_checkpoint, save_checkpoint
+from ddpm_np.evaluation import predictor
 from ddpm_np.nn import Adam, MLPDenoiser, constant_rate, cosine_decay
 from ddpm_np.nn.ops import GENERIC, Ops
 from ddpm_np.nn.tree import ravel
 from ddpm_np.posterior import TARGETS
 from ddpm_np.runs import MetricsLog, read_metrics
 from ddpm_np.schedules import scaled_linear_schedule
-from ddpm_np.training import Recipe, draw_batch, init_state, predictor, train, train_step
+from ddpm_np.training import Recipe, draw_batch, init_state, train, train_step
 
 T, BATCH = 25, 16
 SCHEDULE = scaled_linear_schedule(T)

@@ -1,0 +1,115 @@
+"""Evaluating a trained network: as a callable, by its bound, with standard errors."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from ddpm_np._arrays import Array, Table, check_arrays, check_integer
+from ddpm_np.elbo import Elbo, Predictor, PriorWarning, elbo_decomposition
+from ddpm_np.nn.ops import Ops
+from ddpm_np.posterior import Target
+from ddpm_np.schedules import Schedule, check_schedule
+from ddpm_np.training import Recipe
+
+TERMS_AT_A_TIME = 10_000_000
+
+
+def predictor(recipe: Recipe, flat_params: Array, ops: Ops, *, rows: int | None = None) -> Predictor:
+    """Make the network a callable (x_t, t) -> prediction, for the bound and the samplers.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    flat_params : array
+        Of a state: ``state.average``, usually.
+    ops : Ops
+    rows : int or None
+        Examples to evaluate at a time. On a CPU some hundreds stay in its cache, which makes
+        large batches several times as fast; a GPU wants all at once, None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If rows is no integer >= 1.
+    """
+    params = recipe.layout.unravel(flat_params)
+    if rows is not None:
+        check_integer("rows", rows, 1)
+
+    def predict(x_t: Array, t: int) -> Array:
+        batch = x_t.shape[0]
+        size = rows or batch
+        parts = [
+            recipe.denoiser.forward(params, x_t[i : min(i + size, batch), ...], t, ops)[0]
+            for i in range(0, batch, size)
+        ]
+        return parts[0] if len(parts) == 1 else array_namespace(x_t).concat(parts)
+
+    return predict
+
+
+def elbo_in_chunks(
+    schedule: Schedule,
+    predict: Predictor,
+    x0: NDArray[Any],
+    *,
+    noise: Callable[[int], NDArray[Any]],
+    sigma2: Table,
+    target: Target = "eps",
+    asarray: Callable[[NDArray[Any]], Array] = np.asarray,
+    to_numpy: Callable[[Array], NDArray[Any]] = np.asarray,
+) -> Elbo:
+    """Evaluate the bound on any number of examples, so many at a time that memory stays small.
+
+    Parameters
+    ----------
+    schedule, predict, sigma2, target
+        As :func:`ddpm_np.elbo_decomposition`, whose Gaussian decoder this takes. It gives no
+        :class:`ddpm_np.PriorWarning`.
+    x0 : host array, shape (B, ...)
+        Observations.
+    noise : callable t -> host array of the shape of x0
+        Standard normal draws; asked once for each chunk, so a pure function of t.
+    asarray, to_numpy : callable
+        Bring host arrays to where ``predict`` computes, and results back.
+
+    Returns
+    -------
+    Elbo
+        On the host, float64, in nats; L_T, L_0 and total of shape (B,), L averaged over the
+        examples, of shape (T + 1,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As there.
+    """
+    check_arrays(x0=x0)
+    size = max(1, TERMS_AT_A_TIME // (check_schedule(schedule).T + 1))
+    parts = []
+    for start in range(0, len(x0), size):
+        chunk = slice(start, start + size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PriorWarning)
+            terms = elbo_decomposition(
+                schedule,
+                predict,
+                asarray(x0[chunk]),
+                noise=lambda t, chunk=chunk: asarray(noise(t)[chunk]),  # type: ignore[misc]
+                sigma2=sigma2,
+                target=target,
+            )
+        host = Elbo(*(to_numpy(term).astype(np.float64) for term in terms))
+        parts.append(host._replace(L=np.sum(host.L, axis=1)))
+    joined = Elbo(*(np.concatenate([part[k] for part in parts]) for k in range(4)))
+    return joined._replace(L=np.sum([part.L for part in parts], axis=0) / len(x0))
+
+
+def standard_error(values: NDArray[Any]) -> float:
+    """Standard error of the mean of independent values; at least two."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
