@@ -211,6 +211,7 @@ def test_E10_eps_weight_of_the_lecture_notes(t, rng):
     printed = 1.0 / (2.0 * sigma2[t] * variance * alpha_bar)
     assert eps_loss_error(ddpm.eps_loss_weight(SCHEDULE, t, sigma2), t, rng) < ROUNDING
     assert eps_loss_error(printed, t, rng) > 100.0
+    assert printed / ddpm.eps_loss_weight(SCHEDULE, t, sigma2) > 68_000
 
 
 def test_E11_first_step_is_needed():
