@@ -138,16 +138,16 @@ def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times
     Out-of-range indices wrap silently in array libraries, so the range is checked here.
     ``batch=None`` allows any one-dimensional array.
     """
-    if minimum > T:
-        raise ValueError(
-            f"schedule must have T >= {minimum} here, where t starts at {minimum}, got T = {T}"
-        )
     if isinstance(t, list | tuple):
         raise TypeError(
             f"t must be an integer between {minimum} and {T}, got {describe(t)}; "
             "or an integer array of shape (B,)"
         )
     if not is_array_api_obj(t) or isinstance(t, np.generic):
+        if minimum > T:
+            raise ValueError(
+                f"schedule must have T >= {minimum} where t starts at {minimum}, got T = {T}"
+            )
         return check_integer("t", t, minimum, T)
     times = to_host(t)
     if times.dtype.kind not in "iu":
