@@ -267,3 +267,11 @@ def test_denoiser_checks_its_input(error, message, shape, t):
     params = network.init(np.random.default_rng(0))
     with pytest.raises(error, match=message):
         network.forward(params, np.zeros(shape), t, GENERIC)
+
+
+def test_x_and_its_time_start_with_weights_as_if_each_came_alone():
+    denoiser = MLPDenoiser(2, 10, hidden_size=4000, hidden_layers=0, embedding_size=16)
+    weight = denoiser.init(np.random.default_rng(0))[0].weight
+    # The standard deviation of n draws is known to 1 / sqrt(2 n): here 0.8 % and 0.3 %.
+    assert np.std(weight[:2]) == pytest.approx(2**-0.5, rel=4.5 * 8000**-0.5)
+    assert np.std(weight[2:]) == pytest.approx(16**-0.5, rel=4.5 * 64000**-0.5)
