@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from ddpm_np.nn.ops import Ops
 from ddpm_np.randomness import generator
 
 NAMES = ("auto", "cupy", "numba", "numpy")
+NOISE = ("host", "device")
 
 
 class BackendError(RuntimeError):
@@ -42,6 +43,8 @@ class Backend:
         (seed, stream, step, ...).
     synchronize : callable ()
         Wait for the device; does nothing on the CPU.
+    device_normal : callable (key, shape, dtype) -> array, or None
+        Other draws than those of the host, made on the device; None where that is the host.
     """
 
     name: str
@@ -52,22 +55,41 @@ class Backend:
     to_numpy: Callable[[Any], NDArray[Any]]
     normal: Callable[[tuple[int, ...], tuple[int, ...], str], Any]
     synchronize: Callable[[], None]
+    device_normal: Callable[[tuple[int, ...], tuple[int, ...], str], Any] | None = None
 
 
-def get_backend(name: str = "auto") -> Backend:
+def get_backend(name: str = "auto", noise: str = "host") -> Backend:
     """Return a backend by name.
 
     "auto" is cupy if a GPU really works, else numba if it is installed, else numpy.
 
+    With noise from the "host", all backends draw the same numbers. From the "device", a GPU, no
+    number is copied there, but they are others; the CPU's backends refuse, rather than draw the
+    numbers of the host under another name.
+
     Raises
     ------
     ValueError
-        If the name is unknown.
+        If the name, or where the noise is from, is unknown.
     BackendError
-        If the backend cannot run here: why, and the install command.
+        If the backend cannot run here: why, and the install command. Or if it has no device.
     """
     if name not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
+    if noise not in NOISE:
+        raise ValueError(f"noise must be one of {', '.join(map(repr, NOISE))}, got {noise!r}")
+    backend = _choose(name)
+    if noise == "host":
+        return backend
+    if backend.device_normal is None:
+        raise BackendError(
+            f"backend {backend.name} draws noise on the host, and has no other device; "
+            "choose --noise host, or --backend cupy on a machine with an NVIDIA GPU"
+        )
+    return replace(backend, normal=backend.device_normal)
+
+
+def _choose(name: str) -> Backend:
     if name != "auto":
         return _make(name)
     for candidate in ("cupy", "numba"):

@@ -1,71 +1,32 @@
-"""CuPy: arrays on an NVIDIA GPU, with the elementwise work in fused CUDA kernels.
+"""CuPy: arrays on an NVIDIA GPU, where every launch counts.
 
-The kernels are CUDA C++, compiled when first used, once for float and once for double. They
-use the accurate ``exp``: no fast math. Noise is drawn on the host by NumPy's Philox, so that
-runs agree with the other backends and can be resumed exactly.
+Matrix products are cuBLAS's; all that happens to their results, before the next product, is one
+kernel of our own, in cupy_kernels. These are CUDA C++, compiled when first used, once for float
+and once for double. They use the accurate ``exp``: no fast math. Nothing here waits for the GPU,
+except :func:`make` and the Backend's ``to_numpy`` and ``synchronize``.
+
+Noise is drawn on the host by NumPy's Philox, so that runs agree with the other backends; or, if
+asked, on the GPU.
 """
 
-import functools
+import math
 from typing import Any
 
-import numpy as np
-
 from backends.base import Backend, BackendError, host_asarray, host_normal
-from ddpm_np.nn.ops import Ops, describe
+from ddpm_np.nn import ops
+from ddpm_np.nn.ops import MLPParams, Ops, describe
+from ddpm_np.randomness import generator
 
 try:
     import array_api_compat.cupy as xp
     import cupy
+
+    from backends.cupy_kernels import BLOCK, C_TYPES, launch, launch_each
 except ImportError as _error:
     raise BackendError(
         f"backend cupy cannot run: {' '.join(str(_error).split())}; install it, in the project's "
         'folder, with: pip install -e ".[cuda12]" (or [cuda13], to match the driver)'
     ) from None
-
-BLOCK = 256
-
-SOURCE = r"""
-extern "C" __global__
-void silu(const REAL* x, REAL* y, REAL* gate, long long size) {
-    long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (i >= size) return;
-    REAL g = REAL(1) / (REAL(1) + exp(-x[i]));
-    gate[i] = g;
-    y[i] = x[i] * g;
-}
-
-extern "C" __global__
-void silu_backward(const REAL* dy, const REAL* y, const REAL* gate, REAL* dx, long long size) {
-    long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (i >= size) return;
-    dx[i] = dy[i] * (gate[i] + y[i] * (REAL(1) - gate[i]));
-}
-
-extern "C" __global__
-void adam(const REAL* param, const REAL* grad, const REAL* m, const REAL* v,
-          REAL* new_param, REAL* new_m, REAL* new_v,
-          REAL beta_1, REAL rest_1, REAL beta_2, REAL rest_2,
-          REAL unbias, REAL epsilon, REAL keep, REAL rate, long long size) {
-    long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (i >= size) return;
-    REAL g = grad[i];
-    REAL a = beta_1 * m[i] + rest_1 * g;
-    REAL b = beta_2 * v[i] + rest_2 * (g * g);
-    new_m[i] = a;
-    new_v[i] = b;
-    new_param[i] = keep * param[i] - rate * (a / (sqrt(b) * unbias + epsilon));
-}
-
-extern "C" __global__
-void ema(const REAL* average, const REAL* value, REAL decay, REAL rest, REAL* result, long long size) {
-    long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
-    if (i >= size) return;
-    result[i] = decay * average[i] + rest * value[i];
-}
-"""
-"""The kernels; REAL is float or double."""
-
-C_TYPES = {"float32": "float", "float64": "double"}
 
 
 def make() -> Backend:
@@ -94,11 +55,23 @@ def make() -> Backend:
         name="cupy",
         xp=xp,
         device=name,
-        ops=Ops(silu=silu, silu_backward=silu_backward, adam=adam, ema=ema),
+        ops=Ops(
+            silu=silu,
+            residual_mlp=residual_mlp,
+            residual_mlp_backward=residual_mlp_backward,
+            conv2d=conv2d,
+            conv2d_backward=conv2d_backward,
+            group_norm=group_norm,
+            group_norm_backward=group_norm_backward,
+            squared_error=squared_error,
+            adam=adam,
+            ema=ema,
+        ),
         asarray=asarray,
         to_numpy=cupy.asnumpy,
-        normal=normal,
+        normal=noise_from_host,
         synchronize=lambda: cupy.cuda.get_current_stream().synchronize(),
+        device_normal=noise_from_device,
     )
 
 
@@ -109,9 +82,17 @@ def asarray(values: Any, dtype: str) -> Any:
     return cupy.asarray(host_asarray(values, dtype))
 
 
-def normal(key: tuple[int, ...], shape: tuple[int, ...], dtype: str) -> Any:
+def noise_from_host(key: tuple[int, ...], shape: tuple[int, ...], dtype: str) -> Any:
     """Standard normal draws, made on the host and copied."""
     return cupy.asarray(host_normal(key, shape, dtype))
+
+
+def noise_from_device(key: tuple[int, ...], shape: tuple[int, ...], dtype: str) -> Any:
+    """Standard normal draws, made on the GPU: other numbers, from the words that the host would draw."""
+    state = generator(*key).bit_generator.state["state"]
+    words, result = (*state["key"], *state["counter"][2:]), cupy.empty(shape, dtype)
+    launch("normal", -(-result.size // (4 * BLOCK)), result.dtype, result, *words, result.size)
+    return result
 
 
 # --- the operations, as ddpm_np.nn.ops defines them ---------------------------------------
@@ -120,17 +101,154 @@ def normal(key: tuple[int, ...], shape: tuple[int, ...], dtype: str) -> Any:
 def silu(x: Any) -> tuple[Any, Any]:
     """Fused :func:`ddpm_np.nn.ops.silu`."""
     (x,) = _own(x=x)
-    y, gate = cupy.empty_like(x), cupy.empty_like(x)
-    _launch("silu", x, (x, y, gate))
-    return y, gate
+    y, slope = cupy.empty_like(x), cupy.empty_like(x)
+    launch_each("silu", x, x, y, slope)
+    return y, slope
 
 
-def silu_backward(dy: Any, y: Any, gate: Any) -> Any:
-    """Fused :func:`ddpm_np.nn.ops.silu_backward`."""
-    dy, y, gate = _own(dy=dy, y=y, gate=gate)
-    dx = cupy.empty_like(dy)
-    _launch("silu_backward", dy, (dy, y, gate, dx))
-    return dx
+def residual_mlp(x: Any, embedding: Any, params: MLPParams) -> tuple[Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.residual_mlp`: a product and a kernel for each layer."""
+    x, embedding, *leaves = _own(x=x, embedding=embedding, **params._asdict())
+    params = MLPParams(*leaves)
+    rows, (d, n), (size, _) = len(x), params.weight.shape, params.time_weight.shape
+    depth, m = len(params.hidden_weight), params.out_weight.shape[1]
+    expected = ((d, n), (size, n), (n,), (depth, n, n), (depth, n), (n, m), (m,))
+    if (
+        x.shape != (rows, d)
+        or embedding.shape not in ((rows, size), (1, size))
+        or tuple(leaf.shape for leaf in leaves) != expected
+    ):
+        raise ValueError(
+            f"params of shapes {', '.join(str(leaf.shape) for leaf in leaves)} "
+            f"do not go with x of shape {x.shape} and an embedding of shape {embedding.shape}"
+        )
+    hidden, slopes = (cupy.empty((depth + 1, rows, n), x.dtype) for _ in range(2))
+    shift = embedding @ params.time_weight
+    h = cupy.matmul(x, params.weight, out=hidden[0])
+    launch_each("entry_layer", h, shift, params.bias, h, slopes[0], shift.size, n)
+    for l in range(depth):  # noqa: E741
+        before, h = h, cupy.matmul(h, params.hidden_weight[l], out=hidden[l + 1])
+        launch_each("hidden_layer", h, before, params.hidden_bias[l], h, slopes[l + 1], n)
+    y = h @ params.out_weight
+    y += params.out_bias
+    return y, (x, embedding, hidden, slopes)
+
+
+def residual_mlp_backward(dy: Any, cache: Any, params: MLPParams) -> tuple[Any, MLPParams]:
+    """Fused :func:`ddpm_np.nn.ops.residual_mlp_backward`: two products and a kernel for each layer."""
+    x, embedding, hidden, slopes = cache
+    hidden, dy, *leaves = _own(hidden=hidden, dy=dy, **params._asdict())
+    params = MLPParams(*leaves)
+    depth, n = len(hidden) - 1, hidden.shape[2]
+    _shapes(
+        dy=(dy, (len(x), params.out_weight.shape[1])),
+        hidden_weight=(params.hidden_weight, (depth, n, n)),
+        out_weight=(params.out_weight, (n, dy.shape[-1])),
+    )
+    dz, dhidden_weight = cupy.empty_like(hidden), cupy.empty_like(params.hidden_weight)
+    dh = dy @ params.out_weight.T
+    cupy.multiply(dh, slopes[depth], out=dz[depth])
+    for l in range(depth - 1, -1, -1):  # noqa: E741
+        cupy.matmul(hidden[l].T, dz[l + 1], out=dhidden_weight[l])
+        change = dz[l + 1] @ params.hidden_weight[l].T
+        launch_each("hidden_layer_backward", dh, change, slopes[l], dh, dz[l])
+    dbias = cupy.sum(dz, axis=1)
+    shared = len(embedding) != len(dy)
+    return dz[0] @ params.weight.T, MLPParams(
+        *(x.T @ dz[0], embedding.T @ (dbias[:1] if shared else dz[0]), dbias[0]),
+        *(dhidden_weight, dbias[1:]),
+        *(hidden[depth].T @ dy, cupy.sum(dy, axis=0)),
+    )
+
+
+def conv2d(x: Any, weight: Any, bias: Any, stride: int) -> Any:
+    """Fused :func:`ddpm_np.nn.ops.conv2d`: one product, of every pixel's patch and the weights."""
+    x, weight, bias = _own(x=x, weight=weight, bias=bias)
+    images, height, width, n = x.shape
+    k, m = weight.shape[0], weight.shape[3]
+    _shapes(weight=(weight, (k, k, n, m)), bias=(bias, (m,)))
+    y = _patches(x, k, stride) @ weight.reshape(k * k * n, m)
+    y += bias
+    return y.reshape(images, -(-height // stride), -(-width // stride), m)
+
+
+def conv2d_backward(dy: Any, x: Any, weight: Any, stride: int) -> tuple[Any, Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.conv2d_backward`; dx is a convolution of dy with turned weights."""
+    dy, x, weight = _own(dy=dy, x=x, weight=weight)
+    images, height, width, n = x.shape
+    k, m = weight.shape[0], weight.shape[3]
+    size = (images, -(-height // stride), -(-width // stride), m)
+    _shapes(weight=(weight, (k, k, n, m)), dy=(dy, size))
+    flat, spread = dy.reshape(math.prod(size[:3]), m), dy
+    if stride > 1:
+        spread = cupy.zeros((images, height, width, m), dy.dtype)
+        spread[:, ::stride, ::stride] = dy
+    turned = weight[::-1, ::-1].transpose(0, 1, 3, 2).reshape(k * k * m, n)
+    dx = _patches(spread, k, 1) @ turned
+    dweight = _patches(x, k, stride).T @ flat
+    return dx.reshape(x.shape), dweight.reshape(weight.shape), cupy.sum(flat, axis=0)
+
+
+def _patches(x: Any, k: int, stride: int) -> Any:
+    """The k x k pixels around every stride-th one as rows, shape (pixels, k * k * n): im2col."""
+    images, height, width, n = x.shape
+    if k == stride == 1:
+        return x.reshape(images * height * width, n)
+    rows, columns = -(-height // stride), -(-width // stride)
+    result = cupy.empty((images * rows * columns, k * k * n), x.dtype)
+    sizes = (height, width, n, rows, columns, k, stride)
+    threads = min(BLOCK, 32 * -(-k * n // 32))
+    launch("patches", len(result), x.dtype, x, result, *sizes, threads=threads)
+    return result
+
+
+def group_norm(x: Any, gain: Any, shift: Any, groups: int, epsilon: float) -> tuple[Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.group_norm`."""
+    x, gain, shift = _own(x=x, gain=gain, shift=shift)
+    images, n = len(x), x.shape[-1]
+    _shapes(gain=(gain, (images, n)), shift=(shift, (images, n)))
+    if n % groups:
+        raise ValueError(f"groups must divide the channels of x, {n}, got {groups}")
+    y, normal = cupy.empty_like(x), cupy.empty_like(x)
+    scale = cupy.empty((images, groups), x.dtype)
+    launch(
+        "group_norm", scale.size, x.dtype,
+        x, gain, shift, y, normal, scale, epsilon, math.prod(x.shape[1:-1]), n, groups,
+    )  # fmt: skip
+    return y, (normal, scale, gain)
+
+
+def group_norm_backward(dy: Any, cache: Any) -> tuple[Any, Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.group_norm_backward`."""
+    normal, scale, gain = cache
+    normal, scale, gain, dy = _own(normal=normal, scale=scale, gain=gain, dy=dy)
+    _shapes(dy=(dy, normal.shape))
+    dx, dgain, dshift = cupy.empty_like(dy), cupy.empty_like(gain), cupy.empty_like(gain)
+    launch(
+        "group_norm_backward", scale.size, dy.dtype,
+        dy, normal, scale, gain, dx, dgain, dshift,
+        math.prod(dy.shape[1:-1]), dy.shape[-1], scale.shape[1],
+    )  # fmt: skip
+    return dx, dgain, dshift
+
+
+def squared_error(prediction: Any, truth: Any, weight: Any) -> tuple[Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.squared_error`; weights other than a number are left to it."""
+    prediction, truth = _own(prediction=prediction, truth=truth)
+    if not isinstance(weight, int | float):
+        return ops.squared_error(prediction, truth, *_own(weight=weight))
+    _shapes(truth=(truth, prediction.shape))
+    size, dtype = prediction.size, prediction.dtype
+    parts = min(-(-size // BLOCK), BLOCK)
+    dprediction, part, loss = (
+        cupy.empty_like(prediction),
+        cupy.empty(parts, dtype),
+        cupy.empty((), dtype),
+    )
+    scale = weight * (2.0 / size)
+    launch("squared_error", parts, dtype, prediction, truth, dprediction, part, weight, scale, size)
+    launch("mean", 1, dtype, part, loss, parts, size)
+    return loss, dprediction
 
 
 def adam(
@@ -147,53 +265,48 @@ def adam(
 ) -> tuple[Any, Any, Any]:
     """Fused :func:`ddpm_np.nn.ops.adam`."""
     param, grad, m, v = _own(param=param, grad=grad, m=m, v=v)
-    new = tuple(cupy.empty_like(param) for _ in range(3))
-    scalars = (
+    _shapes(grad=(grad, param.shape), m=(m, param.shape), v=(v, param.shape))
+    new_param, new_m, new_v = (cupy.empty_like(param) for _ in range(3))
+    launch_each(
+        "adam", param, param, grad, m, v, new_param, new_m, new_v,
         *(beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2),
-        *((1.0 - beta_2**step) ** -0.5, epsilon, 1.0 - rate * decay, rate / (1.0 - beta_1**step)),
-    )
-    real = np.dtype(param.dtype).type
-    _launch("adam", param, (param, grad, m, v, *new, *(real(s) for s in scalars)))
-    return new
+        *((1.0 - beta_2**step) ** -0.5, epsilon),
+        *(1.0 - rate * decay, rate / (1.0 - beta_1**step)),
+    )  # fmt: skip
+    return new_param, new_m, new_v
 
 
 def ema(average: Any, value: Any, decay: float) -> Any:
     """Fused :func:`ddpm_np.nn.ops.ema`."""
     average, value = _own(average=average, value=value)
-    result, real = cupy.empty_like(average), np.dtype(average.dtype).type
-    _launch("ema", average, (average, value, real(decay), real(1.0 - decay), result))
+    _shapes(value=(value, average.shape))
+    result = cupy.empty_like(average)
+    launch_each("ema", average, average, value, result, decay, 1.0 - decay)
     return result
 
 
-# --- launching ----------------------------------------------------------------------------
-
-
-@functools.cache
-def _module(dtype: str) -> Any:
-    return cupy.RawModule(code=SOURCE, options=(f"-DREAL={C_TYPES[dtype]}",))
-
-
-def _launch(kernel: str, like: Any, arguments: tuple[Any, ...]) -> None:
-    if like.size:
-        grid = ((like.size + BLOCK - 1) // BLOCK,)
-        function = _module(str(like.dtype)).get_function(kernel)
-        function(grid, (BLOCK,), (*arguments, np.int64(like.size)))
+# --- what the kernels accept --------------------------------------------------------------
 
 
 def _own(**arrays: Any) -> tuple[Any, ...]:
     """Refuse what is not ours: kernels see bare addresses; make the rest contiguous."""
-    for name, array in arrays.items():
-        if type(array) is not cupy.ndarray or str(array.dtype) not in C_TYPES:
-            raise TypeError(f"{name} must be a CuPy array of float32 or float64, got {describe(array)}")
     first_name, first = next(iter(arrays.items()))
-    if first.device != cupy.cuda.Device():
-        raise ValueError(
-            f"{first_name} must be on the current GPU, {cupy.cuda.Device()}, got {first.device}"
-        )
     for name, array in arrays.items():
-        if (array.shape, array.dtype, array.device) != (first.shape, first.dtype, first.device):
+        if type(array) is not cupy.ndarray or array.dtype not in C_TYPES:
+            raise TypeError(f"{name} must be a CuPy array of float32 or float64, got {describe(array)}")
+        if array.dtype != first.dtype:
             raise ValueError(
-                f"{name} must have the shape, dtype and device of {first_name}, "
-                f"{first.shape} {first.dtype}, got {array.shape} {array.dtype}"
+                f"{name} must have the dtype of {first_name}, {first.dtype}, got {array.dtype}"
+            )
+        if array.device != cupy.cuda.Device():
+            raise ValueError(
+                f"{name} must be on the current GPU, {cupy.cuda.Device()}, got {array.device}"
             )
     return tuple(cupy.asarray(array, order="C") for array in arrays.values())
+
+
+def _shapes(**arrays: tuple[Any, tuple[int, ...]]) -> None:
+    """Refuse other shapes: the kernels check no bounds."""
+    for name, (array, shape) in arrays.items():
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")

@@ -1,13 +1,17 @@
-"""Numba: NumPy arrays and matrix products, with the elementwise work in fused compiled loops.
+"""Numba: NumPy arrays, with the work in fused compiled loops, over the threads of the machine.
 
-Every kernel reads its inputs once and writes its results once. float32 uses a polynomial
-exponential that LLVM vectorises (Numba's wheels bring no vector math library, and a scalar
-``exp`` per element is slower than NumPy); in float64 NumPy's own is used. Kernels are
-compiled once and cached on disk. None runs in parallel: Numba's threads and those of the
-BLAS library would wait for each other.
+Every kernel reads its inputs once and writes its results once; they are in numba_kernels and
+numba_convolution, compiled once and cached on disk. They are for float32, the dtype of training:
+in float64 layers run by their definitions, and only losses and optimizers are compiled.
+
+Threads share out the batch, see :func:`in_parts`. Their number is NUMBA_NUM_THREADS, or else
+that of the cores; results do not depend on it, to the last bit.
 """
 
-import math
+import functools
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -15,20 +19,22 @@ import numpy as np
 
 from backends.base import Backend, BackendError, host_asarray, host_normal
 from ddpm_np.nn import ops
-from ddpm_np.nn.ops import Ops, describe
+from ddpm_np.nn.ops import MLPParams, Ops, describe
 
 try:
-    from numba import njit
+    from backends import numba_convolution as convolution
+    from backends import numba_kernels as kernels
+    from backends import numba_tiles as tiles
 except ImportError as _error:
     raise BackendError(
         f"backend numba cannot run: {' '.join(str(_error).split())}; "
         'install it, in the project\'s folder, with: pip install -e ".[numba]"'
     ) from None
 
-# error_model="numpy" leaves out the check for division by zero, which stops vectorisation;
-# the fastmath flags allow fused multiply-add but still respect NaN and infinity.
-_compile = njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-_inline = njit(cache=True, error_model="numpy", fastmath={"contract", "nsz"}, inline="always")
+PART, PIXELS = 256, 1024
+"""Rows of a part of the batch, or pixels of images, at most: they stay in a core's second cache."""
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def make() -> Backend:
@@ -37,7 +43,21 @@ def make() -> Backend:
         name="numba",
         xp=xp,
         device="cpu",
-        ops=Ops(silu=silu, silu_backward=silu_backward, squared_error=squared_error, adam=adam, ema=ema),
+        ops=Ops(
+            linear=linear,
+            linear_backward=linear_backward,
+            silu=silu,
+            residual_mlp=residual_mlp,
+            residual_mlp_backward=residual_mlp_backward,
+            conv2d=conv2d,
+            conv2d_backward=conv2d_backward,
+            group_norm=group_norm,
+            group_norm_backward=group_norm_backward,
+            squared_error=squared_error,
+            adam=adam,
+            ema=ema,
+            in_parts=in_parts,
+        ),
         asarray=host_asarray,
         to_numpy=np.asarray,
         normal=host_normal,
@@ -48,32 +68,175 @@ def make() -> Backend:
 # --- the operations, as ddpm_np.nn.ops defines them ---------------------------------------
 
 
+def linear(x: Any, weight: Any, bias: Any) -> Any:
+    """Fused :func:`ddpm_np.nn.ops.linear`."""
+    x, weight, bias = _own(x=x, weight=weight, bias=bias)
+    if x.dtype != np.float32 or x.ndim != 2:
+        return ops.linear(x, weight, bias)
+    n, m = weight.shape
+    _shapes(x=(x, (len(x), n)), bias=(bias, (m,)))
+    y = np.empty((len(x), m), np.float32)
+    kernels.linear(x, weight, bias, y)
+    return y
+
+
+def linear_backward(dy: Any, x: Any, weight: Any) -> tuple[Any, Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.linear_backward`."""
+    dy, x, weight = _own(dy=dy, x=x, weight=weight)
+    if x.dtype != np.float32 or x.ndim != 2:
+        return ops.linear_backward(dy, x, weight)
+    n, m = weight.shape
+    _shapes(x=(x, (len(x), n)), dy=(dy, (len(x), m)))
+    dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty(m, np.float32)
+    kernels.linear_backward(dy, x, weight, dx, dweight, dbias)
+    return dx, dweight, dbias
+
+
 def silu(x: Any) -> tuple[Any, Any]:
-    """Fused :func:`ddpm_np.nn.ops.silu`; float64 is left to it."""
+    """Fused :func:`ddpm_np.nn.ops.silu`."""
     (x,) = _own(x=x)
-    if x.dtype == np.float64:
+    if x.dtype != np.float32:
         return ops.silu(x)
-    y, gate = np.empty_like(x), np.empty_like(x)
-    _silu_32(x.ravel(), y.ravel(), gate.ravel())
-    return y, gate
+    y, slope = np.empty_like(x), np.empty_like(x)
+    kernels.silu(x.ravel(), y.ravel(), slope.ravel())
+    return y, slope
 
 
-def silu_backward(dy: Any, y: Any, gate: Any) -> Any:
-    """Fused :func:`ddpm_np.nn.ops.silu_backward`."""
-    dy, y, gate = _own(dy=dy, y=y, gate=gate)
-    dx = np.empty_like(dy)
-    _silu_backward(dy.ravel(), y.ravel(), gate.ravel(), dx.ravel())
-    return dx
+def residual_mlp(x: Any, embedding: Any, params: MLPParams) -> tuple[Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.residual_mlp`."""
+    x, embedding, *leaves = _own(x=x, embedding=embedding, **params._asdict())
+    params = MLPParams(*leaves)
+    if x.dtype != np.float32:
+        return ops.residual_mlp(x, embedding, params)
+    rows, (d, n), (size, _) = len(x), params.weight.shape, params.time_weight.shape
+    depth, m = len(params.hidden_weight), params.out_weight.shape[1]
+    expected = ((d, n), (size, n), (n,), (depth, n, n), (depth, n), (n, m), (m,))
+    if (
+        x.shape != (rows, d)
+        or embedding.shape not in ((rows, size), (1, size))
+        or (tuple(leaf.shape for leaf in leaves) != expected)
+    ):
+        raise ValueError(
+            f"params of shapes {', '.join(str(leaf.shape) for leaf in leaves)} "
+            f"do not go with x of shape {x.shape} and an embedding of shape {embedding.shape}"
+        )
+    hidden, slopes = np.empty((2, depth + 1, rows, n), np.float32)
+    y = np.empty((rows, m), np.float32)
+    kernels.residual_mlp(x, embedding, *leaves, hidden, slopes, y)
+    return y, (x, embedding, hidden, slopes)
+
+
+def residual_mlp_backward(dy: Any, cache: Any, params: MLPParams) -> tuple[Any, MLPParams]:
+    """Fused :func:`ddpm_np.nn.ops.residual_mlp_backward`."""
+    dy, *leaves = _own(dy=dy, **params._asdict())
+    params = MLPParams(*leaves)
+    if dy.dtype != np.float32:
+        return ops.residual_mlp_backward(dy, cache, params)
+    x, embedding, hidden, slopes = cache
+    _shapes(dy=(dy, (len(x), params.out_weight.shape[1])))
+    dx, grads = (
+        np.empty_like(x),
+        MLPParams(*(np.zeros_like(leaf) for leaf in leaves)),
+    )
+    kernels.residual_mlp_backward(
+        dy, x, embedding, hidden, slopes,
+        params.weight, params.hidden_weight, params.out_weight, dx, *grads,
+    )  # fmt: skip
+    return dx, grads
+
+
+def conv2d(x: Any, weight: Any, bias: Any, stride: int) -> Any:
+    """Fused :func:`ddpm_np.nn.ops.conv2d`."""
+    x, weight, bias = _own(x=x, weight=weight, bias=bias)
+    if x.dtype != np.float32:
+        return ops.conv2d(x, weight, bias, stride)
+    images, height, width, n = x.shape
+    k, m = weight.shape[0], weight.shape[3]
+    _shapes(weight=(weight, (k, k, n, m)), bias=(bias, (m,)))
+    y = np.empty((images, -(-height // stride), -(-width // stride), m), np.float32)
+    _convolve(_padded(x, k), weight, bias, stride, y)
+    return y
+
+
+def conv2d_backward(dy: Any, x: Any, weight: Any, stride: int) -> tuple[Any, Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.conv2d_backward`."""
+    dy, x, weight = _own(dy=dy, x=x, weight=weight)
+    if x.dtype != np.float32:
+        return ops.conv2d_backward(dy, x, weight, stride)
+    images, height, width, n = x.shape
+    k, m = weight.shape[0], weight.shape[3]
+    size = (images, -(-height // stride), -(-width // stride), m)
+    _shapes(weight=(weight, (k, k, n, m)), dy=(dy, size))
+    r = k // 2
+    spread = np.zeros((images, height + 2 * r, width + 2 * r, m), np.float32)
+    spread[:, r : r + height : stride, r : r + width : stride] = dy
+    dx, dweight = np.empty_like(x), np.zeros_like(weight)
+    turned = np.empty((k, k, m, n), np.float32)
+    convolution.turn(weight, turned)
+    _convolve(spread, turned, np.zeros(n, np.float32), 1, dx)
+    if _has_tiles(dy, weight, stride):
+        convolution.winograd_dweight(dy, _padded(x, k), dweight)
+    else:
+        convolution.conv2d_dweight(dy, _padded(x, k), stride, dweight)
+    return dx, dweight, dy.sum(axis=(0, 1, 2))
+
+
+def _convolve(padded: Any, weight: Any, bias: Any, stride: int, y: Any) -> None:
+    if _has_tiles(y, weight, stride):
+        convolution.winograd(padded, weight, bias, y)
+    else:
+        convolution.conv2d(padded, weight, bias, stride, y)
+
+
+def _has_tiles(y: Any, weight: Any, stride: int) -> bool:
+    """Say whether Winograd's convolution applies: it is the faster one."""
+    k, _, n, m = weight.shape
+    even = not (y.shape[1] % 2 or y.shape[2] % 2)
+    return (k, stride) == (3, 1) and even and not (n % tiles.LANES or m % tiles.LANES)
+
+
+def group_norm(x: Any, gain: Any, shift: Any, groups: int, epsilon: float) -> tuple[Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.group_norm`."""
+    x, gain, shift = _own(x=x, gain=gain, shift=shift)
+    if x.dtype != np.float32:
+        return ops.group_norm(x, gain, shift, groups, epsilon)
+    size = (len(x), x.shape[-1])
+    _shapes(gain=(gain, size), shift=(shift, size))
+    y, normal = np.empty_like(x), np.empty_like(x)
+    scale = np.empty((len(x), groups), np.float32)
+    flat = (len(x), -1, x.shape[-1])
+    convolution.group_norm(
+        x.reshape(flat), gain, shift, groups, np.float32(epsilon),
+        y.reshape(flat), normal.reshape(flat), scale,
+    )  # fmt: skip
+    return y, (normal, scale, gain)
+
+
+def group_norm_backward(dy: Any, cache: Any) -> tuple[Any, Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.group_norm_backward`."""
+    normal, scale, gain = cache
+    dy, normal, scale, gain = _own(dy=dy, normal=normal, scale=scale, gain=gain)
+    if dy.dtype != np.float32:
+        return ops.group_norm_backward(dy, (normal, scale, gain))
+    size = (len(dy), dy.shape[-1])
+    _shapes(dy=(dy, normal.shape), gain=(gain, size), scale=(scale, (len(dy), scale.shape[-1])))
+    dx, dgain, dshift = np.empty_like(dy), np.empty_like(gain), np.empty_like(gain)
+    flat = (len(dy), -1, dy.shape[-1])
+    convolution.group_norm_backward(
+        dy.reshape(flat), normal.reshape(flat), scale, gain, dx.reshape(flat), dgain, dshift
+    )
+    return dx, dgain, dshift
 
 
 def squared_error(prediction: Any, truth: Any, weight: Any) -> tuple[Any, Any]:
     """Fused :func:`ddpm_np.nn.ops.squared_error`; weights other than a number are left to it."""
     prediction, truth = _own(prediction=prediction, truth=truth)
     if not isinstance(weight, int | float):
-        return ops.squared_error(prediction, truth, *_own_any(weight=weight))
+        return ops.squared_error(prediction, truth, *_own(weight=weight))
+    _shapes(truth=(truth, prediction.shape))
     dprediction = np.empty_like(prediction)
     weight = prediction.dtype.type(weight)
-    loss = _squared_error(prediction.ravel(), truth.ravel(), weight, dprediction.ravel())
+    loss = kernels.squared_error(prediction.ravel(), truth.ravel(), weight, dprediction.ravel())
     return prediction.dtype.type(loss), dprediction
 
 
@@ -91,9 +254,10 @@ def adam(
 ) -> tuple[Any, Any, Any]:
     """Fused :func:`ddpm_np.nn.ops.adam`."""
     param, grad, m, v = _own(param=param, grad=grad, m=m, v=v)
+    _shapes(grad=(grad, param.shape), m=(m, param.shape), v=(v, param.shape))
     new_param, new_m, new_v = np.empty_like(param), np.empty_like(param), np.empty_like(param)
     real = param.dtype.type
-    _adam(
+    kernels.adam(
         *(leaf.ravel() for leaf in (param, grad, m, v, new_param, new_m, new_v)),
         *(real(beta_1), real(1.0 - beta_1), real(beta_2), real(1.0 - beta_2)),
         *(real((1.0 - beta_2**step) ** -0.5), real(epsilon)),
@@ -105,9 +269,34 @@ def adam(
 def ema(average: Any, value: Any, decay: float) -> Any:
     """Fused :func:`ddpm_np.nn.ops.ema`."""
     average, value = _own(average=average, value=value)
+    _shapes(value=(value, average.shape))
     result, real = np.empty_like(average), average.dtype.type
-    _ema(average.ravel(), value.ravel(), real(decay), real(1.0 - decay), result.ravel())
+    kernels.ema(average.ravel(), value.ravel(), real(decay), real(1.0 - decay), result.ravel())
     return result
+
+
+# --- threads ------------------------------------------------------------------------------
+
+
+def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> Iterable[Any]:
+    """Call ``function`` with parts of the batch, on all threads, and yield results in order.
+
+    How the batch is cut depends on its size alone, so that neither do results depend on the
+    number of threads. Each thread works through its part by itself: its activations stay in
+    its cache, and nothing waits until the end.
+    """
+    largest = PART if pixels == 1 else max(1, PIXELS // pixels)
+    step = max(1, 64 // pixels, min(largest, -(-size // 2)))
+    parts = [slice(start, min(start + step, size)) for start in range(0, size, step)]
+    if len(parts) <= 1 or tiles.THREADS == 1:
+        return map(function, parts)
+    return _threads(os.getpid()).map(function, parts)
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:
+    """The threads of this process: a fork has none of its parent's."""
+    return ThreadPoolExecutor(tiles.THREADS, thread_name_prefix="ddpm_np")
 
 
 # --- what the kernels accept --------------------------------------------------------------
@@ -115,90 +304,42 @@ def ema(average: Any, value: Any, decay: float) -> Any:
 
 def _own(**arrays: Any) -> tuple[Any, ...]:
     """Refuse what is not ours (Numba would convert it silently); make the rest contiguous."""
-    own = _own_any(**arrays)
-    first_name, first = next(iter(arrays)), own[0]
-    for name, array in zip(arrays, own, strict=True):
-        if array.shape != first.shape or array.dtype != first.dtype:
-            raise ValueError(
-                f"{name} must have the shape and dtype of {first_name}, "
-                f"{first.shape} {first.dtype}, got {array.shape} {array.dtype}"
-            )
-    return own
+    values = arrays.values()
+    dtype = getattr(next(iter(values)), "dtype", None)
+    for array in values:
+        if not (
+            type(array) is np.ndarray
+            and array.dtype == dtype
+            and array.dtype in FLOATS
+            and array.flags.c_contiguous
+        ):
+            return _own_slowly(arrays)
+    return tuple(values)
 
 
-def _own_any(**arrays: Any) -> tuple[Any, ...]:
+def _own_slowly(arrays: dict[str, Any]) -> tuple[Any, ...]:
+    first_name, first = next(iter(arrays.items()))
     for name, array in arrays.items():
-        if type(array) is not np.ndarray or array.dtype not in (np.float32, np.float64):
+        if type(array) is not np.ndarray or array.dtype not in FLOATS:
             raise TypeError(f"{name} must be a NumPy array of float32 or float64, got {describe(array)}")
+        if array.dtype != first.dtype:
+            raise ValueError(
+                f"{name} must have the dtype of {first_name}, {first.dtype}, got {array.dtype}"
+            )
     return tuple(np.asarray(array, order="C") for array in arrays.values())
 
 
-# --- the kernels, on flat contiguous arrays -----------------------------------------------
+def _shapes(**arrays: tuple[Any, tuple[int, ...]]) -> None:
+    """Refuse other shapes: the kernels check no bounds."""
+    for name, (array, shape) in arrays.items():
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
-@_inline
-def _exp_32(x: Any) -> Any:
-    """Exponential of a float32 within 2 ulp for |x| <= 87; below exp(-87), above 88.4 infinity.
-
-    exp(x) = 2^n exp(r) with n = round(x / log 2), |r| <= log(2) / 2, and a polynomial in r
-    (coefficients of Cephes). Adding 1.5 * 2^23 rounds to an integer, and 2^n is written
-    straight into the exponent's bits: neither stops vectorisation, as a call would.
-    """
-    x = min(max(x, np.float32(-87.0)), np.float32(89.0))
-    n = (x * np.float32(1.44269504) + np.float32(12582912.0)) - np.float32(12582912.0)
-    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return (p * r * r + r + np.float32(1.0)) * power
-
-
-@_compile
-def _silu_32(x: Any, y: Any, gate: Any) -> None:
-    one = np.float32(1.0)
-    for i in range(x.size):
-        g = one / (one + _exp_32(-x[i]))
-        gate[i] = g
-        y[i] = x[i] * g
-
-
-@_compile
-def _silu_backward(dy: Any, y: Any, gate: Any, dx: Any) -> None:
-    one = dy.dtype.type(1.0)
-    for i in range(dy.size):
-        dx[i] = dy[i] * (gate[i] + y[i] * (one - gate[i]))
-
-
-@_compile
-def _squared_error(prediction: Any, truth: Any, weight: Any, dprediction: Any) -> Any:
-    total = 0.0
-    scale = weight * prediction.dtype.type(2.0 / prediction.size)
-    for i in range(prediction.size):
-        error = prediction[i] - truth[i]
-        total += np.float64(weight * error * error)
-        dprediction[i] = scale * error
-    return total / prediction.size
-
-
-@_compile
-def _adam(
-    param: Any, grad: Any, m: Any, v: Any, new_param: Any, new_m: Any, new_v: Any,
-    beta_1: Any, rest_1: Any, beta_2: Any, rest_2: Any, unbias: Any, epsilon: Any, keep: Any, rate: Any,
-) -> None:  # fmt: skip
-    for i in range(param.size):
-        g = grad[i]
-        a = beta_1 * m[i] + rest_1 * g
-        b = beta_2 * v[i] + rest_2 * (g * g)
-        new_m[i] = a
-        new_v[i] = b
-        new_param[i] = keep * param[i] - rate * (a / (math.sqrt(b) * unbias + epsilon))
-
-
-@_compile
-def _ema(average: Any, value: Any, decay: Any, rest: Any, result: Any) -> None:
-    for i in range(average.size):
-        result[i] = decay * average[i] + rest * value[i]
+def _padded(x: Any, k: int) -> Any:
+    """Put k // 2 rows and columns of zeros around images."""
+    r = k // 2
+    images, height, width, n = x.shape
+    padded = np.zeros((images, height + 2 * r, width + 2 * r, n), np.float32)
+    padded[:, r : r + height, r : r + width] = x
+    return padded

@@ -1,5 +1,8 @@
 """NumPy: the array-generic definitions as they are, on the CPU."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import array_api_compat.numpy as xp
 import numpy as np
 
@@ -13,9 +16,19 @@ def make() -> Backend:
         name="numpy",
         xp=xp,
         device="cpu",
-        ops=Ops(),
+        ops=Ops(in_parts=in_parts),
         asarray=host_asarray,
         to_numpy=np.asarray,
         normal=host_normal,
         synchronize=lambda: None,
     )
+
+
+PART = 512
+"""Rows of a part of the batch, or pixels of images: what a layer returns stays in the cache."""
+
+
+def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> Iterable[Any]:
+    """Call ``function`` with parts of the batch, one after the other."""
+    step = max(1, PART // pixels)
+    return (function(slice(start, min(start + step, size))) for start in range(0, size, step))

@@ -7,10 +7,13 @@ knows (type, shape, dtype, device): nothing in this module waits for an accelera
 
 import math
 import operator
+import sys
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+import array_api_compat.numpy
 import numpy as np
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import is_array_api_obj
 from numpy.typing import NDArray
 
 Array: TypeAlias = Any
@@ -21,6 +24,24 @@ Table: TypeAlias = NDArray[np.float64]
 
 Times: TypeAlias = int | NDArray[np.integer[Any]]
 """One time for the whole batch, or one per example, on the host."""
+
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+_NAMESPACES: dict[type, Any] = {np.ndarray: array_api_compat.numpy}
+
+
+def array_namespace(x: Array) -> Any:
+    """The array API namespace of an array, looked up once for each type."""
+    kind = type(x)
+    namespace = _NAMESPACES.get(kind)
+    if namespace is None:
+        namespace = _NAMESPACES[kind] = array_api_compat.array_namespace(x)
+    return namespace
+
+
+def device(x: Array) -> Any:
+    """The device of an array."""
+    return "cpu" if type(x) is np.ndarray else array_api_compat.device(x)
 
 
 def describe(value: object) -> str:
@@ -80,6 +101,8 @@ def check_arrays(**arrays: Array) -> Any:
     They must be real floating arrays of one library, one device, one dtype and one shape
     (B, ...) with B >= 1.
     """
+    if _are_alike(arrays.values()):
+        return array_api_compat.numpy
     names = list(arrays)
     for name, x in arrays.items():
         if not is_array_api_obj(x):
@@ -115,6 +138,15 @@ def check_arrays(**arrays: Array) -> Any:
     return xp
 
 
+def _are_alike(arrays: Iterable[Array]) -> bool:
+    """Say whether these are NumPy arrays with which nothing is wrong: the usual case, in a hurry."""
+    first = next(iter(arrays))
+    if type(first) is not np.ndarray or first.dtype.char not in "fd" or not first.size or not first.ndim:
+        return False
+    kind, shape = first.dtype, first.shape
+    return all(type(x) is np.ndarray and x.dtype == kind and x.shape == shape for x in arrays)
+
+
 def check_finite(name: str, x: Array) -> None:
     """Raise if an array holds NaN or infinity. Waits for the device."""
     xp = array_namespace(x)
@@ -138,12 +170,14 @@ def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times
     Out-of-range indices wrap silently in array libraries, so the range is checked here.
     ``batch=None`` allows any one-dimensional array.
     """
+    if type(t) is int and minimum <= t <= T:
+        return t
     if isinstance(t, list | tuple):
         raise TypeError(
             f"t must be an integer between {minimum} and {T}, got {describe(t)}; "
             "or an integer array of shape (B,)"
         )
-    if not is_array_api_obj(t) or isinstance(t, np.generic):
+    if type(t) is not np.ndarray and (not is_array_api_obj(t) or isinstance(t, np.generic)):
         if minimum > T:
             raise ValueError(
                 f"schedule must have T >= {minimum} where t starts at {minimum}, got T = {T}"
@@ -173,17 +207,30 @@ def coefficient(values: Any, like: Array) -> Array | float:
     (B, 1, ..., 1) with the dtype and device of ``like``: the one place where host tables
     meet device arrays.
     """
-    xp = array_namespace(like)
-    largest = float(np.max(np.abs(values)))
-    if not largest <= float(xp.finfo(like.dtype).max):
+    largest = float(np.max(np.abs(values))) if np.ndim(values) else abs(float(values))
+    if not largest <= _largest(like):
         raise ValueError(
             f"a coefficient at t is {largest:.3g}, which {like.dtype} cannot hold: "
             "alpha_bar[t] or a variance is too close to 0 for this formula"
         )
+    return cast(values, like)
+
+
+def cast(values: Any, like: Array) -> Array | float:
+    """Return :func:`coefficient` of values that are known to fit, such as those in [0, 1]."""
     if np.ndim(values) == 0:
         return float(values)
-    shape = (-1,) + (1,) * (len(like.shape) - 1)
-    return xp.asarray(np.reshape(values, shape), dtype=like.dtype, device=device(like))
+    column = np.reshape(values, (-1,) + (1,) * (len(like.shape) - 1))
+    if type(like) is np.ndarray:
+        return column.astype(like.dtype, copy=False)
+    return array_namespace(like).asarray(column, dtype=like.dtype, device=device(like))
+
+
+def _largest(like: Array) -> float:
+    """Largest finite number that fits an array."""
+    if type(like) is np.ndarray:  # np.finfo takes its time
+        return FLOAT32_MAX if like.dtype.char == "f" else sys.float_info.max
+    return float(array_namespace(like).finfo(like.dtype).max)
 
 
 def coefficient_array(values: Any, like: Array) -> Array:

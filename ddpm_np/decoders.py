@@ -5,10 +5,10 @@ import sys
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from ddpm_np._arrays import (
     Array,
+    array_namespace,
     check_arrays,
     check_integer,
     check_real,

@@ -10,11 +10,10 @@ import warnings
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from array_api_compat import array_namespace
-
 from ddpm_np._arrays import (
     Array,
     Table,
+    array_namespace,
     check_arrays,
     check_callable,
     check_choice,

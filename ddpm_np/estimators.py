@@ -11,17 +11,18 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-from array_api_compat import array_namespace, device
 
 from ddpm_np._arrays import (
     Array,
     Table,
     Times,
+    array_namespace,
     check_arrays,
     check_integer,
     check_times,
     coefficient,
     coefficient_array,
+    device,
     sum_features,
 )
 from ddpm_np.decoders import Decoder, gaussian_decoder

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_integer
+from ddpm_np._arrays import Array, Table, array_namespace, check_arrays
 from ddpm_np.elbo import Elbo, Predictor, PriorWarning, elbo_decomposition
 from ddpm_np.nn.ops import Ops
 from ddpm_np.posterior import Target
@@ -19,7 +18,9 @@ from ddpm_np.training import Recipe
 TERMS_AT_A_TIME = 10_000_000
 
 
-def predictor(recipe: Recipe, flat_params: Array, ops: Ops, *, rows: int | None = None) -> Predictor:
+def predictor(
+    recipe: Recipe, flat_params: Array, ops: Ops, labels: NDArray[np.integer[Any]] | None = None
+) -> Predictor:
     """Make the network a callable (x_t, t) -> prediction, for the bound and the samplers.
 
     Parameters
@@ -28,26 +29,18 @@ def predictor(recipe: Recipe, flat_params: Array, ops: Ops, *, rows: int | None 
     flat_params : array
         Of a state: ``state.average``, usually.
     ops : Ops
-    rows : int or None
-        Examples to evaluate at a time. On a CPU some hundreds stay in its cache, which makes
-        large batches several times as fast; a GPU wants all at once, None.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If rows is no integer >= 1.
+    labels : integer array of shape (B,), on the host, or None
+        Classes of the examples, for a denoiser that takes them.
     """
     params = recipe.layout.unravel(flat_params)
-    if rows is not None:
-        check_integer("rows", rows, 1)
 
-    def predict(x_t: Array, t: int) -> Array:
-        batch = x_t.shape[0]
-        size = rows or batch
-        parts = [
-            recipe.denoiser.forward(params, x_t[i : min(i + size, batch), ...], t, ops)[0]
-            for i in range(0, batch, size)
-        ]
+    def predict(x_t: Array, t: Array | int) -> Array:
+        def part(rows: slice) -> Array:
+            times = t if isinstance(t, int) else t[rows]
+            given = () if labels is None else (labels[rows],)
+            return recipe.denoiser.forward(params, x_t[rows, ...], times, ops, *given)[0]
+
+        parts = list(ops.in_parts(part, x_t.shape[0], math.prod(x_t.shape[1:-1])))
         return parts[0] if len(parts) == 1 else array_namespace(x_t).concat(parts)
 
     return predict

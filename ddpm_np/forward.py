@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ddpm_np._arrays import Array, check_arrays, check_times, coefficient, coefficient_array
+from ddpm_np._arrays import Array, Times, cast, check_arrays, check_times, coefficient, coefficient_array
 from ddpm_np.schedules import Schedule, check_schedule
 
 
@@ -152,6 +152,11 @@ def q_sample(schedule: Schedule, x0: Array, t: Array | int, noise: Array) -> Arr
     """
     check_arrays(x0=x0, noise=noise)
     t = check_times(t, check_schedule(schedule).T, x0.shape[0], minimum=0)
-    signal = coefficient(np.sqrt(schedule.alpha_bar[t]), x0)
-    sigma = coefficient(np.sqrt(schedule.one_minus_alpha_bar[t]), x0)
+    return noised(schedule, x0, t, noise)
+
+
+def noised(schedule: Schedule, x0: Array, t: Times, noise: Array) -> Array:
+    """Compute :func:`q_sample` for arguments that were checked, M2 (27)."""
+    signal = cast(np.sqrt(schedule.alpha_bar[t]), x0)
+    sigma = cast(np.sqrt(schedule.one_minus_alpha_bar[t]), x0)
     return signal * x0 + sigma * noise

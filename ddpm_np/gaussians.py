@@ -3,10 +3,17 @@
 import math
 
 import numpy as np
-from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, check_arrays, check_real, describe, sum_features
+from ddpm_np._arrays import (
+    Array,
+    array_namespace,
+    check_arrays,
+    check_real,
+    describe,
+    device,
+    sum_features,
+)
 
 LOG_2PI = math.log(2.0 * math.pi)
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_integer
+from ddpm_np._arrays import Array, Table, array_namespace, check_arrays, check_integer
 from ddpm_np.forward import q_step_moments
 from ddpm_np.gaussians import kl_isotropic, normal_log_density
 from ddpm_np.paths import MeanFunction

@@ -8,9 +8,7 @@ ways to write it.
 from collections.abc import Callable
 from typing import TypeAlias
 
-from array_api_compat import array_namespace
-
-from ddpm_np._arrays import Array, Table, check_arrays
+from ddpm_np._arrays import Array, Table, array_namespace, check_arrays
 from ddpm_np.elbo import Elbo, Noise, noise_function
 from ddpm_np.forward import q_moments, q_step, q_step_moments
 from ddpm_np.gaussians import normal_log_density

@@ -12,6 +12,7 @@ import numpy as np
 from ddpm_np._arrays import (
     Array,
     Table,
+    Times,
     check_arrays,
     check_choice,
     check_times,
@@ -207,6 +208,11 @@ def training_target(
     check_choice("target", target, TARGETS)
     check_arrays(x0=x0, noise=noise)
     t = check_times(t, check_schedule(schedule).T, x0.shape[0])
+    return true_target(schedule, x0, t, noise, target)
+
+
+def true_target(schedule: Schedule, x0: Array, t: Times, noise: Array, target: Target) -> Array:
+    """Compute :func:`training_target` for arguments that were checked."""
     if target == "eps":
         return noise
     if target == "x0":

@@ -3,9 +3,8 @@
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_choice, check_times
+from ddpm_np._arrays import Array, Table, array_namespace, check_arrays, check_choice, check_times
 from ddpm_np.gaussians import normal_log_density
 from ddpm_np.posterior import TARGETS, Target, posterior_mean_from_eps, predicted_eps, q_posterior
 from ddpm_np.schedules import Schedule, check_schedule

@@ -8,30 +8,34 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import (
     Array,
     Table,
+    array_namespace,
     check_arrays,
     check_choice,
     check_integer,
     check_real,
+    check_times,
     coefficient,
     describe,
 )
-from ddpm_np.forward import q_sample
+from ddpm_np.forward import noised
 from ddpm_np.nn.denoisers import Denoiser
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
-from ddpm_np.nn.tree import Layout, ravel
-from ddpm_np.posterior import TARGETS, Target, training_target
+from ddpm_np.nn.tree import Layout, Tree, ravel
+from ddpm_np.posterior import TARGETS, Target, true_target
 from ddpm_np.randomness import INIT, TRAIN, generator
 from ddpm_np.schedules import Schedule, check_schedule, check_table
+
+DRAWN_TOGETHER = 2**15
+"""Numbers of noise that are drawn at a time, about."""
 
 
 class TrainState(NamedTuple):
@@ -127,7 +131,13 @@ def init_state(recipe: Recipe, seed: int, asarray: Callable[[Any], Array]) -> Tr
 
 
 def train_step(
-    recipe: Recipe, state: TrainState, x0: Array, t: Array | int, noise: Array, ops: Ops
+    recipe: Recipe,
+    state: TrainState,
+    x0: Array,
+    t: Array | int,
+    noise: Array,
+    ops: Ops,
+    labels: Array | None = None,
 ) -> TrainState:
     """One gradient step, Ho et al. 2020, Algorithm 1.
 
@@ -145,6 +155,8 @@ def train_step(
     t : integer array of shape (B,), on the host, or int
         Times, 1 <= t <= T, uniform.
     ops : Ops
+    labels : integer array of shape (B,), on the host, or None
+        For a denoiser that takes classes: it gets them as a fifth argument.
 
     Returns
     -------
@@ -155,18 +167,22 @@ def train_step(
     TypeError, ValueError
         If t is not an integer in range or the arrays do not agree.
     """
+    check_arrays(x0=x0, noise=noise)
     if x0.dtype != state.params.dtype:
         raise TypeError(f"x0 must have the parameters' dtype, {state.params.dtype}, got {x0.dtype}")
-    x_t = q_sample(recipe.schedule, x0, t, noise)
-    truth = training_target(recipe.schedule, x0, t, noise, recipe.target)
-    weight = 1.0 if recipe.weight is None else coefficient(recipe.weight[t], x0)
-
+    size = x0.shape[0]
+    times = np.broadcast_to(check_times(t, recipe.schedule.T, size), (size,))
     params = recipe.layout.unravel(state.params)
-    prediction, cache = recipe.denoiser.forward(params, x_t, t, ops)
-    loss, dprediction = ops.squared_error(prediction, truth, weight)
-    _, grads = recipe.denoiser.backward(params, cache, dprediction, ops)
 
-    grad = ravel(grads)
+    def part(rows: slice) -> tuple[Array, Array]:
+        own = (x0[rows, ...], times[rows], noise[rows, ...], None if labels is None else labels[rows])
+        return loss_and_gradient(recipe, params, *own, ops, share=own[0].shape[0] / size)
+
+    parts = iter(ops.in_parts(part, size, math.prod(x0.shape[1:-1])))
+    loss, grad = next(parts)
+    for more_loss, more_grad in parts:
+        loss = loss + more_loss
+        grad += more_grad
     if recipe.max_grad_norm is not None:
         grad = clip_by_global_norm(grad, recipe.max_grad_norm)
     new_params, optimizer = recipe.optimizer.update(state.params, grad, state.optimizer, ops)
@@ -176,38 +192,108 @@ def train_step(
     return TrainState(state.step + 1, new_params, average, optimizer, state.loss_sum + loss)
 
 
-def draw_batch(
-    data: NDArray[Any], T: int, batch_size: int, seed: int, step: int
-) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
-    """Draw a batch on the host: examples with replacement, times uniform on 1..T, and noise.
+def loss_and_gradient(
+    recipe: Recipe,
+    params: Tree,
+    x0: Array,
+    t: NDArray[np.integer[Any]],
+    noise: Array,
+    labels: Array | None,
+    ops: Ops,
+    *,
+    share: float = 1.0,
+) -> tuple[Array, Array]:
+    """``share`` times the loss of :func:`train_step`, and its gradient as one flat array.
 
-    A pure function of (seed, step).
+    The arguments are taken to be in order; ``share`` is that of these rows in their batch.
+    """
+    x_t = noised(recipe.schedule, x0, t, noise)
+    truth = true_target(recipe.schedule, x0, t, noise, recipe.target)
+    weight = share if recipe.weight is None else coefficient(share * recipe.weight[t], x0)
+    given = () if labels is None else (labels,)
+    prediction, cache = recipe.denoiser.forward(params, x_t, t, ops, *given)
+    loss, dprediction = ops.squared_error(prediction, truth, weight)
+    _, grads = recipe.denoiser.backward(params, cache, dprediction, ops)
+    return loss, ravel(grads)
+
+
+Batch: TypeAlias = tuple[NDArray[Any], ...]
+"""(x0, t, noise), on the host; of labelled data, (x0, t, noise, labels)."""
+
+
+def batches(
+    data: NDArray[Any],
+    T: int,
+    batch_size: int,
+    seed: int,
+    labels: NDArray[np.integer[Any]] | None = None,
+    unlabelled: float = 0.0,
+) -> Callable[[int], Batch]:
+    """Return the batches of a run as a function of the step, counted from 0.
+
+    Examples are drawn with replacement, times uniformly on 1..T, noise from N(0, I). A batch is a
+    pure function of (seed, step); those of neighbouring steps are drawn together, since starting
+    a generator takes longer than drawing a small batch from it.
 
     Parameters
     ----------
     data : NumPy array, shape (n, ...)
         float32 or float64: the dtype to train in.
-    T, batch_size, seed, step : int
+    T, batch_size, seed : int
+    labels : NumPy integer array, shape (n,), or None
+        Classes of the data, from 1; 0 is no class.
+    unlabelled : float
+        Probability in [0, 1] that a label is replaced by 0, so that a network also learns to do
+        without, for classifier-free guidance, Ho & Salimans 2022.
 
     Returns
     -------
-    x0 : array, shape (batch_size, ...)
-    t : integer array, shape (batch_size,)
-    noise : array, shape and dtype of x0
+    callable step -> (x0, t, noise) or (x0, t, noise, labels)
+        Shapes (batch_size, ...), (batch_size,), (batch_size, ...), (batch_size,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If data is no real floating array, a number is out of range, or labels do not go with data.
     """
     check_arrays(data=data)
     check_integer("T", T, 1)
     check_integer("batch_size", batch_size, 1)
-    rng = generator(seed, TRAIN, step)
-    x0 = data[rng.integers(0, len(data), batch_size)]
-    t = rng.integers(1, T + 1, batch_size)
-    return x0, t, rng.standard_normal(x0.shape, dtype=x0.dtype.type)
+    check_real("unlabelled", unlabelled, 0.0, 1.0, closed=True)
+    if labels is not None and (labels.shape != data.shape[:1] or labels.dtype.kind not in "iu"):
+        raise ValueError(
+            f"labels must be integers of shape {data.shape[:1]}, one per example, got {describe(labels)}"
+        )
+    together = max(1, DRAWN_TOGETHER // (batch_size * math.prod(data.shape[1:])))
+
+    @functools.lru_cache(maxsize=1)
+    def draw(block: int) -> Batch:
+        rng = generator(seed, TRAIN, block)
+        rows = rng.integers(0, len(data), (together, batch_size))
+        x0 = data[rows]
+        t = rng.integers(1, T + 1, (together, batch_size))
+        noise = rng.standard_normal(x0.shape, dtype=x0.dtype.type)
+        if labels is None:
+            return x0, t, noise
+        kept = rng.random((together, batch_size)) >= unlabelled
+        return x0, t, noise, np.where(kept, labels[rows], 0)
+
+    def batch(step: int) -> Batch:
+        block, place = divmod(step, together)
+        return tuple(values[place] for values in draw(block))
+
+    return batch
+
+
+def draw_batch(data: NDArray[Any], T: int, batch_size: int, seed: int, step: int) -> Batch:
+    """Draw one batch, that of one step of :func:`batches`, whose parameters and errors it has."""
+    return batches(data, T, batch_size, seed)(step)
 
 
 def train(
     recipe: Recipe,
     state: TrainState,
-    draw: Callable[[int], tuple[Array, Array, Array]],
+    draw: Callable[[int], tuple[Array, ...]],
     ops: Ops,
     *,
     steps: int,
@@ -223,8 +309,8 @@ def train(
     recipe : Recipe
     state : TrainState
         From :func:`init_state` or a checkpoint.
-    draw : callable step -> (x0, t, noise)
-        The batch for a step, counted from 0.
+    draw : callable step -> (x0, t, noise) or (x0, t, noise, labels)
+        The batch for a step, counted from 0, such as :func:`batches` returns.
     ops : Ops
     steps : int
         Where to stop, counted from the start of the run.
@@ -252,9 +338,9 @@ def train(
     saved = -1
     try:
         while state.step < steps:
-            batch = draw(state.step)
+            x0, t, noise, *labels = draw(state.step)
             with np.errstate(over="ignore", invalid="ignore"):  # what they leave is looked for below
-                new = train_step(recipe, state, *batch, ops)
+                new = train_step(recipe, state, x0, t, noise, ops, *labels)
             last = new.step == steps
             reporting = new.step % report_every == 0 or last
             saving = new.step % save_every == 0 or last

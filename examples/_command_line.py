@@ -15,7 +15,11 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from backends import BackendError
+from ddpm_np.array_files import DataError
 from ddpm_np.checkpoint import CheckpointError
+
+MENDABLE = (BackendError, CheckpointError, DataError)
+"""Errors of the project's own whose message is a sentence for the user."""
 
 
 def run_command(
@@ -36,7 +40,7 @@ def run_command(
         hint = "; the same command with --resume goes on from the checkpoint"
         print(f"\n{name}: stopped{hint if 'resume' in options else ''}", file=sys.stderr)
         return 130
-    except (BackendError, CheckpointError, FloatingPointError, MemoryError, OSError, Warning) as error:
+    except (*MENDABLE, FloatingPointError, MemoryError, OSError, Warning) as error:
         print(f"{name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2
     return 0
@@ -76,3 +80,18 @@ def positive(text: str) -> float:
     if not 0.0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
     return number
+
+
+def real(minimum: float) -> Callable[[str], float]:
+    """Return an argparse type: a finite number, not below a minimum."""
+
+    def convert(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not minimum <= number < math.inf:
+            raise argparse.ArgumentTypeError(f"must be a number, at least {minimum:g}, got {text!r}")
+        return number
+
+    return convert

@@ -33,7 +33,7 @@ from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
 from ddpm_np.plotting import PALETTE, save
 from ddpm_np.randomness import BOUND, DATA, TEST, generator
 from ddpm_np.runs import Progress, prepare_folder
-from ddpm_np.training import Recipe, draw_batch, init_state, train
+from ddpm_np.training import Recipe, batches, init_state, train
 
 VARIANCES = {"posterior": "β̃ (posterior)", "beta": "β", "optimal": "optimal"}
 HO = "beta (Ho)"
@@ -204,8 +204,10 @@ def trained_denoiser(schedule: ddpm.Schedule, options: argparse.Namespace) -> An
     def asarray(values: Any) -> Any:
         return backend.asarray(values, "float32")
 
+    batch = batches(points, schedule.T, 256, options.seed)
+
     def draw(step: int) -> tuple[Any, Any, Any]:
-        x0, t, noise = draw_batch(points, schedule.T, 256, options.seed, step)
+        x0, t, noise = batch(step)
         return asarray(x0), t, asarray(noise)
 
     progress = Progress("training", 0, options.steps)
@@ -214,9 +216,7 @@ def trained_denoiser(schedule: ddpm.Schedule, options: argparse.Namespace) -> An
         steps=options.steps, report=lambda step, loss: progress.update(step, f"loss {loss:.4f}"),
     )  # fmt: skip
     progress.close()
-    network = predictor(
-        recipe, state.average, backend.ops, rows=512 if backend.device == "cpu" else None
-    )
+    network = predictor(recipe, state.average, backend.ops)
     return lambda x_t, t: backend.to_numpy(network(asarray(x_t), t)).astype(np.float64)
 
 

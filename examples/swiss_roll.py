@@ -11,45 +11,46 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from _command_line import folder, integer, positive, run_command  # before NumPy: it sets BLAS threads
+from _command_line import integer, run_command  # before NumPy: it sets BLAS threads
+from _training import (
+    LARGEST,
+    add_run_flags,
+    loss_curve,
+    mean,
+    sample,
+    strip_times,
+    train_or_resume,
+)
 
 # isort: split
 import numpy as np
 
 import ddpm_np as ddpm
 from backends import Backend, describe_backend, get_backend
-from ddpm_np.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_np.elbo import Predictor, warn_of_prior
 from ddpm_np.evaluation import elbo_in_chunks, predictor, standard_error
 from ddpm_np.exact import NoisyCurve, swiss_roll_exact
 from ddpm_np.files import write_json
 from ddpm_np.metrics import sliced_wasserstein
 from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
-from ddpm_np.posterior import TARGETS
-from ddpm_np.randomness import BOUND, DATA, SAMPLE, TEST, generator
+from ddpm_np.randomness import BOUND, DATA, TEST, TRAIN, generator
 from ddpm_np.reverse import VARIANCES
-from ddpm_np.runs import MetricsLog, Progress, prepare_folder
+from ddpm_np.runs import MetricsLog, prepare_folder
 from ddpm_np.schedules import SCHEDULES, Table
-from ddpm_np.training import Recipe, TrainState, draw_batch, init_state, train
+from ddpm_np.training import Batch, Recipe, batches
 
 TRAINING_POINTS = 100_000
 FILES = (
     *("samples.png", "trajectory.png", "elbo.png", "loss.png", "schedule.png", "reverse.gif"),
     *("metrics.jsonl", "checkpoint.npz", "summary.json"),
 )
-REPORT_EVERY = 100
 EMA_DECAY = 0.999
-CPU_ROWS = 512
-"""Points that the network sees at a time when it does not learn."""
 STRIP, MOVIE = 7, 60
 """About how many times are shown in the strips and in the animation."""
 FLOOR_PAIRS = 8
 """Pairs of fresh data sets over which sliced Wasserstein distances are averaged."""
-LARGEST = 10**15
-"""Sizes above it overflow; those below may run out of memory, which is said."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 @np.errstate(over="ignore", invalid="ignore")  # what they leave is looked for, and named
 def run(options: argparse.Namespace) -> None:
     """Train, sample, evaluate, draw."""
-    backend = get_backend(options.backend)
+    backend = get_backend(options.backend, options.noise)
     print(describe_backend(options.backend, backend))
     recipe = make_recipe(options)
     prepare_folder(options.out_dir, FILES)
@@ -69,16 +70,20 @@ def run(options: argparse.Namespace) -> None:
     warn_of_prior(recipe.schedule, ddpm.prior_term(recipe.schedule, points))
 
     began = time.perf_counter()
-    state, first, log = train_or_resume(options, backend, recipe, points)
+    batch = batches(points.astype(options.dtype), recipe.schedule.T, options.batch_size, options.seed)
+    if options.noise == "device":
+        batch = with_noise_of(backend, batch, options)
+    state, first, log = train_or_resume(options, backend, recipe, configuration(options), batch)
     train_seconds = time.perf_counter() - began
 
     print(f"sampling {options.samples} points over {recipe.schedule.T} steps", flush=True)
-    rows = CPU_ROWS if backend.device == "cpu" else None
-    predict = predictor(recipe, state.average, backend.ops, rows=rows)
+    predict = predictor(recipe, state.average, backend.ops)
     sigma2 = ddpm.reverse_variance(recipe.schedule, options.variance)
     times = {*strip_times(recipe.schedule.T, STRIP), *strip_times(recipe.schedule.T, MOVIE)}
     began = time.perf_counter()
-    frames = sample(options, backend, recipe, predict, sigma2, times)
+    frames = sample(
+        options, backend, recipe.schedule, predict, (options.samples, 2), sigma2, recipe.target, times
+    )
     sample_seconds = time.perf_counter() - began
 
     print(
@@ -138,29 +143,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--backend", choices=("auto", "numpy", "numba", "cupy"), default="auto", help="where to compute")
-    add("--steps", type=integer(1), default=15_000, help="gradient steps")
-    add("--batch-size", type=integer(1, LARGEST), default=256, help="examples per step")
+    add_run_flags(
+        parser, schedules=tuple(SCHEDULES), steps=15_000, batch_size=256, timesteps=1000,
+        schedule="scaled_linear", target="eps", learning_rate=6e-3, out_dir="runs/swiss_roll",
+        checkpoint_every=1000,
+    )  # fmt: skip
     add("--hidden-size", type=integer(1, LARGEST), default=128, help="width of the network")
     add("--hidden-layers", type=integer(0, 1000), default=3, help="residual layers")
-    add("--timesteps", type=integer(1, LARGEST), default=1000, help="T, the number of diffusion steps")
-    add("--schedule", choices=tuple(SCHEDULES), default="scaled_linear", help="of the noise")
-    add("--target", choices=TARGETS, default="eps", help="what the network predicts")
     add("--variance", choices=VARIANCES, default="beta", help="of the reverse steps")
-    add("--learning-rate", type=positive, default=6e-3, help="at its peak; decays along a cosine")
-    add("--seed", type=integer(0, 2**63), default=0, help="of everything random")
-    add("--dtype", choices=("float32", "float64"), default="float32", help="of the network")
     add("--samples", type=integer(2, LARGEST), default=4000, help="to draw, and to measure the bound on")
     add(
-        "--out-dir",
-        type=folder,
-        default=Path("runs/swiss_roll"),
-        help="what an earlier run left there is replaced",
+        "--noise",
+        choices=("host", "device"),
+        default="host",
+        help="where it is drawn, for training and samples; device, a GPU, draws other numbers",
     )
-    add("--checkpoint-every", type=integer(1), default=1000, help="steps between checkpoints")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out-dir")
     add("--animate", action="store_true", help="also write reverse.gif")
-    add("--no-plots", action="store_true", help="write no pictures")
     options = parser.parse_args(arguments)
     try:
         SCHEDULES[options.schedule](options.timesteps)
@@ -173,12 +171,24 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that the trained weights depend on: a checkpoint must agree with it."""
     names = (
         *("backend", "steps", "batch_size", "hidden_size", "hidden_layers", "timesteps"),
-        *("schedule", "target", "learning_rate", "seed", "dtype"),
+        *("schedule", "target", "learning_rate", "seed", "dtype", "noise"),
     )
     return {name: getattr(options, name) for name in names}
 
 
 # --- training -----------------------------------------------------------------------------
+
+
+def with_noise_of(
+    backend: Backend, batch: Callable[[int], Batch], options: argparse.Namespace
+) -> Callable[[int], Batch]:
+    """Batches as they are, but with the backend's noise: part 1 of a step, which nobody else draws."""
+
+    def draw(step: int) -> Batch:
+        x0, t, _ = batch(step)
+        return x0, t, backend.normal((options.seed, TRAIN, step, 1), x0.shape, options.dtype)
+
+    return draw
 
 
 def make_recipe(options: argparse.Namespace) -> Recipe:
@@ -189,82 +199,7 @@ def make_recipe(options: argparse.Namespace) -> Recipe:
     return Recipe(schedule, denoiser, Adam(rate), options.target, ema_decay=EMA_DECAY)
 
 
-def train_or_resume(
-    options: argparse.Namespace, backend: Backend, recipe: Recipe, points: np.ndarray
-) -> tuple[TrainState, int, MetricsLog]:
-    """Train from the start or from the checkpoint; returns the state and the step it began at."""
-    path = options.out_dir / "checkpoint.npz"
-    settings = configuration(options) | {"backend": backend.name}
-
-    def asarray(values: Any) -> Any:
-        return backend.asarray(values, options.dtype)
-
-    if options.resume and path.exists():
-        state = load_checkpoint(path, recipe, settings, asarray)
-        print(f"resuming {path} at step {state.step} of {options.steps}")
-    else:
-        if options.resume:
-            print(f"there is no {path} yet: starting at step 0")
-        state = init_state(recipe, options.seed, asarray)
-    first = state.step
-    log = MetricsLog(options.out_dir / "metrics.jsonl", first)
-    progress = Progress("training", first, options.steps)
-    host_points = points.astype(options.dtype)
-
-    def draw(step: int) -> tuple[Any, Any, Any]:
-        x0, t, noise = draw_batch(host_points, recipe.schedule.T, options.batch_size, options.seed, step)
-        return asarray(x0), t, asarray(noise)
-
-    def report(step: int, loss: float) -> None:
-        log.append({"step": step, "loss": loss, "learning_rate": recipe.optimizer.rate(step - 1)})
-        progress.update(step, f"loss {loss:.4f}")
-
-    def save(state: TrainState) -> None:
-        save_checkpoint(path, recipe, state, settings, backend.to_numpy)
-
-    try:
-        state = train(
-            recipe, state, draw, backend.ops,
-            steps=options.steps, report=report, report_every=REPORT_EVERY,
-            save=save, save_every=options.checkpoint_every,
-        )  # fmt: skip
-    finally:
-        progress.close()
-    return state, first, log
-
-
-# --- sampling and the bound ---------------------------------------------------------------
-
-
-def sample(
-    options: argparse.Namespace,
-    backend: Backend,
-    recipe: Recipe,
-    predict: Predictor,
-    sigma2: Table,
-    times: set[int],
-) -> dict[int, np.ndarray]:
-    """Run Algorithm 2; returns x_t on the host for t in ``times``, and t = 0."""
-    shape, T = (options.samples, 2), recipe.schedule.T
-    frames = {}
-
-    def watched(x_t: Any, t: int) -> Any:
-        if t in times:
-            frames[t] = backend.to_numpy(x_t)
-        return predict(x_t, t)
-
-    x0 = ddpm.ancestral_sample(
-        recipe.schedule,
-        watched,
-        backend.normal((options.seed, SAMPLE, T + 1), shape, options.dtype),
-        noise=lambda t: backend.normal((options.seed, SAMPLE, t), shape, options.dtype),
-        sigma2=sigma2,
-        target=options.target,
-    )
-    frames[0] = backend.to_numpy(x0)
-    if not np.all(np.isfinite(frames[0])):
-        raise FloatingPointError("sampling diverged: train longer, or with a lower learning rate")
-    return frames
+# --- the bound ----------------------------------------------------------------------------
 
 
 def evaluate(
@@ -314,11 +249,6 @@ def distances(law: NoisyCurve, samples: np.ndarray, seed: int) -> dict[str, floa
     return {"sliced_w2": mean(np.array(ours)), "sliced_w2_floor": mean(np.array(floor))}
 
 
-def mean(values: np.ndarray) -> float:
-    """Average over the examples."""
-    return float(np.mean(values))
-
-
 # --- what people see ----------------------------------------------------------------------
 
 
@@ -358,11 +288,6 @@ def short(value: float) -> str:
     return f"{value:.4f}" if 1e-4 <= abs(value) < 1e5 else f"{value:.0e}"
 
 
-def strip_times(T: int, count: int) -> list[int]:
-    """About ``count`` times from 0 to T, denser near the data."""
-    return sorted({round(T * (k / (count - 1)) ** 2) for k in range(count)})
-
-
 def draw(
     options: argparse.Namespace,
     recipe: Recipe,
@@ -386,9 +311,7 @@ def draw(
 
     elbo = plotting.plot_elbo(bound.L, L_T=mean(bound.L_T), L_0=mean(bound.L_0), oracle=oracle.L)
     plotting.save(elbo, folder / "elbo.png")
-    records = [record for record in log.records if "loss" in record]
-    steps, losses = ([record[key] for record in records] for key in ("step", "loss"))
-    plotting.save(plotting.plot_loss(steps, losses), folder / "loss.png")
+    plotting.save(plotting.plot_loss(*loss_curve(log)), folder / "loss.png")
     plotting.save(plotting.plot_schedule({options.schedule: schedule}), folder / "schedule.png")
     if options.animate:
         order = sorted(frames, reverse=True)

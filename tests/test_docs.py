@@ -1,13 +1,18 @@
 """What the documentation says exists, exists; what it says runs, runs."""
 
 import ast
+import dataclasses
 import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from ddpm_np.nn.ops import GENERIC, Ops
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -100,3 +105,25 @@ def test_readme_example_prints_what_it_says():
     assert claimed
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert f"{float(done.stdout):.{len(claimed[1].split('.')[1])}f}" == claimed[1]
+
+
+def test_the_kernel_of_the_documentation_is_one():
+    text = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    block = re.search(r"with the same signature:\n\n((?:    .*\n|\n)+)", text)
+    assert block
+    names: dict[str, Any] = {}
+    exec(re.sub(r"^    ", "", block[1], flags=re.MULTILINE), names)
+    x = np.linspace(-30.0, 30.0, 61)
+    for found, expected in zip(names["ops"].silu(x), GENERIC.silu(x), strict=True):
+        # the gate of tanh loses digits where it is small
+        np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-14)
+    assert dataclasses.replace(names["ops"], silu=GENERIC.silu) == GENERIC
+
+
+def test_the_table_of_operations_is_whole():
+    text = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    rows = re.search(r"\| entry \| .*\n\| --- .*\n((?:\|.*\n)+)", text)
+    assert rows
+    named = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in rows[1].splitlines())))
+    named |= {f"{name}_backward" for name in ("linear", "conv2d", "group_norm", "residual_mlp")}
+    assert named - {"_backward"} == set(Ops.__dataclass_fields__)

@@ -39,19 +39,19 @@ MUTATIONS = [
     ("schedules", "np.log(table), 1.0 - table)", "np.log(table), 1.0 - table**2)", TABLE),
     (
         "forward",
-        "signal = coefficient(np.sqrt(schedule.alpha_bar[t])",
-        "signal = coefficient((schedule.alpha_bar[t])",
+        "signal = cast(np.sqrt(schedule.alpha_bar[t])",
+        "signal = cast((schedule.alpha_bar[t])",
     ),
     (
         "forward",
-        "sigma = coefficient(np.sqrt(schedule.one_minus_alpha_bar[t])",
-        "sigma = coefficient((schedule.one_minus_alpha_bar[t])",
+        "sigma = cast(np.sqrt(schedule.one_minus_alpha_bar[t])",
+        "sigma = cast((schedule.one_minus_alpha_bar[t])",
     ),
     ("forward", "signal * x0 + sigma * noise", "signal * x0 - sigma * noise"),
     (
         "forward",
-        "sigma = coefficient(np.sqrt(schedule.one_minus_alpha_bar[t])",
-        "sigma = coefficient(np.sqrt(schedule.one_minus_alpha_bar[t - 1])",
+        "sigma = cast(np.sqrt(schedule.one_minus_alpha_bar[t])",
+        "sigma = cast(np.sqrt(schedule.one_minus_alpha_bar[t - 1])",
     ),
     (
         "forward",

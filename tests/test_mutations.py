@@ -73,18 +73,133 @@ nn/ops.py: bias forgotten
 > test_layers.py
 
 nn/ops.py: silu' with a wrong sign
-- return dy * (gate + y
-+ return dy * (gate - y
+- return y, gate + y
++ return y, gate - y
 > test_layers.py
 
 nn/ops.py: silu' lacks a term
-- return dy * (gate + y * (1.0 - gate))
-+ return dy * gate
+- return y, gate + y * (1.0 - gate)
++ return y, gate
+> test_ops.py
+
+nn/ops.py: silu' from x for y
+- gate + y * (1.0 - gate)
++ gate + x * (1.0 - gate)
 > test_ops.py
 
 nn/ops.py: sigmoid mirrored
 - xp.exp(-x)
 + xp.exp(x)
+> test_ops.py
+
+nn/ops.py: network does not see the time
+- silu(x @ params.weight + shift)
++ silu(x @ params.weight + params.bias)
+> test_ops.py
+
+nn/ops.py: hidden layer is no residual
+- h = h + change
++ h = change
+> test_ops.py
+
+nn/ops.py: residual forgotten on the way back
+- dh = dh + dbefore
++ dh = dbefore
+> test_layers.py
+
+nn/ops.py: slope of the layer before
+- slopes[l + 1]
++ slopes[l]
+> test_layers.py
+
+nn/ops.py: weight's gradient from the layer's output
+- before, weight = hidden[l]
++ before, weight = hidden[l + 1]
+> test_layers.py
+
+nn/ops.py: first slope forgotten
+- silu_backward(dh, slopes[0])
++ silu_backward(dh, 1.0)
+> test_layers.py
+
+nn/ops.py: time's gradient of one row for all
+- dbias[None, :] if shared
++ dh[:1, :] if shared
+> test_ops.py
+
+nn/ops.py: convolution in a corner
+-     padded = _pad(x, k // 2)
++     padded = _pad(x, k - 1)
+> test_ops.py
+
+nn/ops.py: convolution's gradient in a corner
+- padded, flat = _pad(x, k // 2)
++ padded, flat = _pad(x, k - 1)
+> test_ops.py
+
+nn/ops.py: last row lost to the stride
+- -(-x.shape[1] // stride)
++ x.shape[1] // stride
+> test_ops.py
+
+nn/ops.py: stride of rows alone
+- slice(j, right, stride)
++ slice(j, j + (right - j - 1) // stride + 1)
+> test_ops.py
+
+nn/ops.py: image on its side
+- slice(i, bottom, stride), slice(j, right, stride)
++ slice(j, bottom - i + j, stride), slice(i, right - j + i, stride)
+> test_ops.py
+
+nn/ops.py: convolution without bias
+-     y = bias
++     y = 0.0 * bias
+> test_ops.py
+
+nn/ops.py: convolution's bias gradient averaged
+- dweight, xp.sum(flat, axis=0)
++ dweight, xp.mean(flat, axis=0)
+> test_ops.py
+
+nn/ops.py: later gradients replace earlier ones
+- dpadded[at] += dy
++ dpadded[at] = dy
+> test_ops.py
+
+nn/ops.py: mean of each channel
+- xp.mean(grouped, axis=(1, 3)
++ xp.mean(grouped, axis=(1,)
+> test_ops.py
+
+nn/ops.py: variance of each pixel
+- xp.mean(centred * centred, axis=(1, 3)
++ xp.mean(centred * centred, axis=(3,)
+> test_ops.py
+
+nn/ops.py: epsilon behind the root
+- keepdims=True) + epsilon) ** -0.5
++ keepdims=True)) ** -0.5 + epsilon
+> test_ops.py
+
+nn/ops.py: groups of channels far apart
+- groups, x.shape[-1] // groups)
++ x.shape[-1] // groups, groups)
+> test_ops.py
+
+nn/ops.py: norm's gradient lacks the gain
+- _grouped(_per_channel(gain, dy) * dy, groups)
++ _grouped(dy, groups)
+> test_ops.py
+
+nn/ops.py: norm's gradient lacks the mean
+- dnormal - xp.mean(dnormal, axis=(1, 3), keepdims=True) -
++ dnormal -
+> test_ops.py
+
+nn/ops.py: gain's gradient averaged
+- xp.sum(dy * normal, axis=middle)
++ xp.mean(dy * normal, axis=middle)
 > test_ops.py
 
 nn/ops.py: squared error's factor 2
@@ -127,14 +242,24 @@ nn/combinators.py: serial gradients in reverse
 + tuple(grads)
 > test_layers.py
 
-nn/denoisers.py: gradient of the wrong columns
-- djoined[:, : self.dimensions]
-+ djoined[:, -self.dimensions :]
+nn/denoisers.py: weights as if of their outputs
+- math.sqrt(shape[-2])
++ math.sqrt(shape[-1])
 > test_layers.py
 
-nn/denoisers.py: time embedding off by one
-- self.embedding_size)[t]
-+ self.embedding_size)[t - 1]
+nn/layers.py: embedding of the time before
+- else rows[t]
++ else rows[t - 1]
+> test_layers.py
+
+nn/layers.py: embedding of the time before, for all
+- rows[t : t + 1].copy()
++ rows[t - 1 : t].copy()
+> test_layers.py
+
+nn/layers.py: embedding shared with the table
+- rows[t : t + 1].copy()
++ rows[t : t + 1]
 > test_layers.py
 
 nn/layers.py: time embedding not rescaled
@@ -168,14 +293,64 @@ nn/optimizers.py: half of the cosine
 > test_optimizers.py
 
 nn/tree.py: layout off by one
-- flat[at.start : at.stop]
-+ flat[at.start - 1 : at.stop - 1]
+- flat[tree.start : tree.stop]
++ flat[tree.start - 1 : tree.stop - 1]
 > test_optimizers.py
 
 training.py: loss gradient with a wrong sign
 - ops.squared_error(prediction, truth, weight)
 + ops.squared_error(truth, prediction, weight)
 > test_training.py::test_the_loss_and_its_gradient_are_those_of_the_definition
+
+training.py: share of a part forgotten
+- share=own[0].shape[0] / size)
++ share=1.0)
+> test_training.py::test_a_step_in_parts_is_the_step
+
+training.py: share forgotten where times have weights
+- coefficient(share * recipe.weight[t], x0)
++ coefficient(recipe.weight[t], x0)
+> test_training.py::test_a_part_has_the_times_noise_and_weights_of_its_own_rows
+
+training.py: every part has the first times
+- times[rows]
++ times[: rows.stop - rows.start]
+> test_training.py::test_a_step_in_parts_is_the_step
+
+training.py: every part has the first labels
+- else labels[rows])
++ else labels[: rows.stop - rows.start])
+> test_training.py::test_labels_go_to_the_denoiser
+
+training.py: gradient of the last part
+- grad += more_grad
++ grad = more_grad
+> test_training.py::test_a_step_in_parts_is_the_step
+
+training.py: loss of the last part
+- loss = loss + more_loss
++ loss = more_loss
+> test_training.py::test_a_step_in_parts_is_the_step
+
+training.py: labels kept and lost the wrong way round
+- np.where(kept, labels[rows], 0)
++ np.where(kept, 0, labels[rows])
+> test_training.py::test_labels_are_those_of_the_examples_or_none
+
+training.py: every block is the same
+- generator(seed, TRAIN, block)
++ generator(seed, TRAIN, 0)
+> test_training.py::test_batches_do_not_depend_on_the_order_in_which_they_are_asked_for
+
+evaluation.py: every part has the first labels
+- (labels[rows],)
++ (labels[: rows.stop - rows.start],)
+> test_training.py::test_predictor_hands_labels_on
+
+evaluation.py: every part has the first times
+- else t[rows]
++ else t[: rows.stop - rows.start]
+> test_training.py::test_predictor_in_parts_is_the_whole
 
 training.py: average lags a step
 - ops.ema(state.average, new_params
@@ -188,8 +363,8 @@ training.py: t = T never trained
 > test_training.py::test_a_batch_holds_examples_uniform_times_and_normal_noise
 
 forward.py: (27) as M1 prints it, variance for its root
-- coefficient(np.sqrt(schedule.one_minus_alpha_bar[t]), x0)
-+ coefficient(schedule.one_minus_alpha_bar[t], x0)
+- cast(np.sqrt(schedule.one_minus_alpha_bar[t]), x0)
++ cast(schedule.one_minus_alpha_bar[t], x0)
 > test_forward.py
 
 forward.py: one step adds beta

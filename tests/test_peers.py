@@ -25,17 +25,17 @@ class TorchDenoiser(torch.nn.Module):
 
     def __init__(self, params):
         super().__init__()
-        first, _, *residuals, last = params
-        self.layers = torch.nn.ModuleList(
-            self.linear(p) for p in (first, *(branch[0] for branch in residuals), last)
-        )
+        joined = np.concatenate([params.weight, params.time_weight])
+        hidden = zip(params.hidden_weight, params.hidden_bias, strict=True)
+        pairs = [(joined, params.bias), *hidden, (params.out_weight, params.out_bias)]
+        self.layers = torch.nn.ModuleList(self.linear(*pair) for pair in pairs)
 
     @staticmethod
-    def linear(params):
-        layer = torch.nn.Linear(*params.weight.shape, dtype=torch.float64)
+    def linear(weight, bias):
+        layer = torch.nn.Linear(*weight.shape, dtype=torch.float64)
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(params.weight.T.copy()))
-            layer.bias.copy_(torch.from_numpy(params.bias))
+            layer.weight.copy_(torch.from_numpy(weight.T.copy()))
+            layer.bias.copy_(torch.from_numpy(bias))
         return layer
 
     def forward(self, x, t):
@@ -48,11 +48,15 @@ class TorchDenoiser(torch.nn.Module):
             h = h + torch.nn.functional.silu(layer(h))
         return self.layers[-1](h)
 
+    def leaves(self, of=lambda parameter: parameter.detach()):
+        """Its parameters, or what belongs to them, in the order and the shapes of ours."""
+        first, *hidden, last = ((of(a.weight).numpy().T, of(a.bias).numpy()) for a in self.layers)
+        weights, biases = (np.stack(column) for column in zip(*hidden, strict=True))
+        return [first[0][:D], first[0][D:], first[1], weights, biases, *last]
+
     def gradients(self):
-        """In the order of our leaves."""
-        for layer in self.layers:
-            yield layer.weight.grad.T.numpy()
-            yield layer.bias.grad.numpy()
+        """In the same order."""
+        return self.leaves(lambda parameter: parameter.grad)
 
 
 def network_and_batch(rows=6):
@@ -124,15 +128,15 @@ def test_loss_trajectory(adam):
         optimizer.step()
         total += loss.item()
         assert float(state.loss_sum) == pytest.approx(total, rel=1e-6)
-    last = np.concatenate([p.detach().numpy().T.ravel() for p in peer.parameters()])
+    last = np.concatenate([leaf.ravel() for leaf in peer.leaves()])
     # Adam divides by roots of tiny gradients, which amplifies roundings
     np.testing.assert_allclose(state.params, last, rtol=1e-6, atol=1e-8)
 
 
 def test_silu():
     x = np.linspace(-40.0, 40.0, 801)
-    y, gate = GENERIC.silu(x)
-    dx = GENERIC.silu_backward(np.ones_like(x), y, gate)
+    y, slope = GENERIC.silu(x)
+    dx = GENERIC.silu_backward(np.ones_like(x), slope)
     peer = torch.tensor(x, requires_grad=True)
     value = torch.nn.functional.silu(peer)
     value.sum().backward()

@@ -3,8 +3,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backends import BackendError, get_backend
+from ddpm_np import training
 from ddpm_np.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_np.evaluation import predictor
 from ddpm_np.nn import Adam, MLPDenoiser, constant_rate, cosine_decay
@@ -13,7 +16,7 @@ from ddpm_np.nn.tree import ravel
 from ddpm_np.posterior import TARGETS
 from ddpm_np.runs import MetricsLog, read_metrics
 from ddpm_np.schedules import scaled_linear_schedule
-from ddpm_np.training import Recipe, draw_batch, init_state, train, train_step
+from ddpm_np.training import Recipe, batches, draw_batch, init_state, train, train_step
 
 T, BATCH = 25, 16
 SCHEDULE = scaled_linear_schedule(T)
@@ -165,6 +168,115 @@ def test_training_decreases_the_loss(backend, dtype, target, weight):
     assert after < 0.5 * before
 
 
+def parts_of(rows, order=list):
+    """Cut a batch in parts of some rows, and work on them in some order."""
+
+    def in_parts(function, size, *_):
+        parts = [slice(start, min(start + rows, size)) for start in range(0, size, rows)]
+        results = {part.start: function(part) for part in order(parts)}
+        return [results[start] for start in sorted(results)]
+
+    return in_parts
+
+
+@given(
+    size=st.integers(1, 40),
+    rows=st.integers(1, 41),
+    target=st.sampled_from(TARGETS),
+    weight=st.sampled_from([None, WEIGHT]),
+    limit=st.sampled_from([None, 1e-2]),
+    each=st.booleans(),
+    reverse=st.booleans(),
+)
+def test_a_step_in_parts_is_the_step(size, rows, target, weight, limit, each, reverse):
+    """Also where the last part is smaller; parts may be done in any order."""
+    recipe = make_recipe(target=target, weight=weight, max_grad_norm=limit)
+    state = start(recipe, get_backend("numpy"), "float64")
+    x0, t, noise = draw_batch(DATA, T, size, 0, 0)
+    t = t if each else int(t[0])
+    whole = train_step(recipe, state, x0, t, noise, GENERIC)
+    ops = Ops(in_parts=parts_of(rows, reversed if reverse else list))
+    parts = train_step(recipe, state, x0, t, noise, ops)
+    # Sums of 40 examples and of some ten hidden units, of either sign.
+    assert float(parts.loss_sum) == pytest.approx(float(whole.loss_sum), rel=1e-13)
+    grad, expected = parts.optimizer.m, whole.optimizer.m
+    assert np.linalg.norm(grad - expected) <= 1e-13 * np.linalg.norm(expected)
+    if rows >= size:
+        assert bits(parts) == bits(whole)
+
+
+def test_a_part_has_the_times_noise_and_weights_of_its_own_rows():
+    """The share of a part counts: it is the mean of all rows, not of means of parts."""
+    recipe = make_recipe(weight=WEIGHT)
+    state = start(recipe, get_backend("numpy"), "float64")
+    batch = draw_batch(DATA, T, 7, 0, 0)
+    step = train_step(recipe, state, *batch, Ops(in_parts=parts_of(3)))
+    assert float(step.loss_sum) == pytest.approx(loss_of(recipe, state.params, *batch), rel=1e-13)
+
+
+class ByClass:
+    """A denoiser whose prediction is one parameter for each class, and which keeps what it is given."""
+
+    def __init__(self):
+        self.seen = []
+
+    def init(self, rng):
+        return np.array([1.0, -2.0, 5.0])
+
+    def forward(self, params, x_t, t, ops, *labels):
+        self.seen.append((x_t, t, *labels))
+        chosen = labels[0] if labels else np.zeros(len(x_t), int)
+        return np.broadcast_to(params[chosen][:, None], x_t.shape), chosen
+
+    def backward(self, params, cache, dy, ops):
+        return np.zeros_like(dy), np.bincount(cache, weights=dy.sum(axis=1), minlength=3)
+
+
+@pytest.mark.parametrize("rows", [7, 3, 1])
+def test_labels_go_to_the_denoiser(rows):
+    denoiser = ByClass()
+    recipe = Recipe(SCHEDULE, denoiser, Adam(RATE))
+    state = start(recipe, get_backend("numpy"), "float64")
+    (x0, t, noise), labels = draw_batch(DATA, T, 7, 0, 0), np.array([2, 0, 1, 1, 2, 2, 0])
+    step = train_step(recipe, state, x0, t, noise, Ops(in_parts=parts_of(rows)), labels)
+    x_t, times, classes = (np.concatenate(column) for column in zip(*denoiser.seen, strict=True))
+    np.testing.assert_allclose(x_t, truth_of("eps", x0, t, noise)[0], rtol=0.0, atol=1e-15)
+    np.testing.assert_array_equal(times, t)
+    np.testing.assert_array_equal(classes, labels)
+    error = state.params[labels][:, None] - noise
+    assert float(step.loss_sum) == pytest.approx(np.mean(error**2), rel=1e-13)
+    grad = [2.0 * np.sum(error[labels == k]) / error.size for k in range(3)]
+    np.testing.assert_allclose(step.optimizer.m / (1 - 0.9), grad, rtol=1e-13)
+
+
+def test_without_labels_the_denoiser_gets_none():
+    denoiser = ByClass()
+    recipe = Recipe(SCHEDULE, denoiser, Adam(RATE))
+    state = start(recipe, get_backend("numpy"), "float64")
+    train_step(recipe, state, *draw_batch(DATA, T, 7, 0, 0), GENERIC)
+    train_step(recipe, state, *draw_batch(DATA, T, 7, 0, 0), GENERIC, None)
+    assert [len(arguments) for arguments in denoiser.seen] == [2, 2]
+
+
+def test_the_loop_hands_labels_on():
+    denoiser, labels = ByClass(), np.arange(len(DATA)) % 2 + 1
+    recipe = Recipe(SCHEDULE, denoiser, Adam(RATE))
+    draw = batches(DATA, T, 7, 0, labels)
+    train(recipe, start(recipe, get_backend("numpy"), "float64"), draw, GENERIC, steps=3)
+    for step, (*_, seen) in enumerate(denoiser.seen):
+        np.testing.assert_array_equal(seen, draw(step)[3])
+
+
+def test_predictor_hands_labels_on():
+    denoiser, labels = ByClass(), np.array([2, 0, 1, 1, 2, 2, 0])
+    recipe = Recipe(SCHEDULE, denoiser, Adam(RATE))
+    params, x = denoiser.init(None), np.zeros((7, 2))
+    y = predictor(recipe, params, Ops(in_parts=parts_of(3)), labels)(x, 4)
+    np.testing.assert_array_equal(y, np.repeat(params[labels][:, None], 2, axis=1))
+    y = predictor(recipe, params, Ops(in_parts=parts_of(3)))(x, 4)
+    np.testing.assert_array_equal(y, np.ones((7, 2)))
+
+
 def test_gradients_are_clipped_to_their_global_norm():
     batch, states = draw_batch(DATA, T, BATCH, 0, 0), {}
     for limit in (None, 1e3, 1e-3):
@@ -234,6 +346,58 @@ def test_a_batch_holds_examples_uniform_times_and_normal_noise(dtype):
     assert abs(noise.mean()) < 5 / math.sqrt(noise.size)
     assert abs(noise.var() - 1) < 5 * math.sqrt(2 / noise.size)
     assert abs(np.mean(noise * (x0 - x0.mean(axis=0)))) < 5 / math.sqrt(noise.size)
+
+
+def test_batches_do_not_depend_on_the_order_in_which_they_are_asked_for(dtype, monkeypatch):
+    """Though those of neighbouring steps, here of three, are drawn together."""
+    monkeypatch.setattr(training, "DRAWN_TOGETHER", 3 * BATCH * 2)
+    data, labels = DATA.astype(dtype), np.arange(len(DATA)) % 3
+    draw = batches(data, T, BATCH, 3, labels, 0.5)
+    first = {step: [a.tobytes() for a in draw(step)] for step in (5, 0, 4, 1, 2, 3, 7, 2**60)}
+    for step, expected in sorted(first.items()):
+        assert [a.tobytes() for a in draw(step)] == expected
+        assert [a.tobytes() for a in batches(data, T, BATCH, 3, labels, 0.5)(step)] == expected
+        assert [a.tobytes() for a in draw_batch(data, T, BATCH, 3, step)] == expected[:3]
+    for column in zip(*first.values(), strict=True):
+        assert len(set(column)) == len(first)
+
+
+@pytest.mark.parametrize("together", [1, 2**15])
+@pytest.mark.parametrize("shape", [(2,), (3, 3, 1), ()])
+def test_batches_have_their_shape(shape, together, monkeypatch):
+    monkeypatch.setattr(training, "DRAWN_TOGETHER", together)
+    x0, t, noise = batches(np.ones((10, *shape)), T, 4, 0)(11)
+    assert x0.shape == noise.shape == (4, *shape)
+    assert t.shape == (4,)
+
+
+@pytest.mark.parametrize("unlabelled", [0.0, 0.25, 1.0])
+def test_labels_are_those_of_the_examples_or_none(unlabelled):
+    labels = np.random.default_rng(0).integers(1, 4, len(DATA))
+    x0, _, _, drawn = batches(DATA, T, 20_000, 0, labels, unlabelled)(2)
+    of = {row.tobytes(): label for row, label in zip(DATA, labels, strict=True)}
+    true = np.array([of[row.tobytes()] for row in x0])
+    assert np.all((drawn == true) | (drawn == 0))
+    lost = np.mean(drawn == 0)
+    assert abs(lost - unlabelled) <= 5 * math.sqrt(unlabelled * (1 - unlabelled) / 20_000)
+    if unlabelled == 0.25:  # no matter which label
+        for label in (1, 2, 3):
+            assert np.mean(drawn[true == label] == 0) == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("labels", "unlabelled", "error", "message"),
+    [
+        (np.ones(len(DATA) + 1, int), 0.0, ValueError, r"labels must be integers of shape \(200,\)"),
+        (np.ones((len(DATA), 1), int), 0.0, ValueError, "labels must be integers"),
+        (np.ones(len(DATA)), 0.0, ValueError, "labels must be integers"),
+        (np.ones(len(DATA), int), 1.5, ValueError, "unlabelled"),
+        (np.ones(len(DATA), int), "some", TypeError, "unlabelled"),
+    ],
+)
+def test_batches_refuse_labels_that_do_not_go_with_the_data(labels, unlabelled, error, message):
+    with pytest.raises(error, match=message):
+        batches(DATA, T, BATCH, 0, labels, unlabelled)
 
 
 def test_the_first_state_depends_on_the_seed_alone(backend, dtype):
@@ -404,7 +568,9 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_in_the_same_bits(tmp_path, place,
     assert parts.metrics.read_bytes() == whole.metrics.read_bytes()
 
 
-@pytest.mark.parametrize("operation", ["linear", "silu_backward", "adam", "ema"])
+@pytest.mark.parametrize(
+    "operation", ["residual_mlp", "residual_mlp_backward", "squared_error", "adam", "ema", "in_parts"]
+)
 @pytest.mark.parametrize("step", [1, 5, 12])
 def test_ctrl_c_within_a_step_does_not_half_take_it(tmp_path, operation, step):
     numpy = get_backend("numpy")
@@ -530,10 +696,11 @@ def test_a_list_of_weights_is_kept_as_a_table():
     assert math.isfinite(float(new.loss_sum))
 
 
-def test_predictor_in_rows_is_the_whole(lib):
+@pytest.mark.parametrize("t", [3, np.array([3, 1, 25, 7, 7, 2, 9])], ids=["int", "each"])
+def test_predictor_in_parts_is_the_whole(lib, t):
     recipe = make_recipe()
     params = lib.array(ravel(recipe.denoiser.init(np.random.default_rng(0))))
     x = lib.array(np.random.default_rng(1).standard_normal((7, 2)))
-    whole = lib.host(predictor(recipe, params, GENERIC)(x, 3))
-    parts = lib.host(predictor(recipe, params, GENERIC, rows=3)(x, 3))
+    whole = lib.host(predictor(recipe, params, GENERIC)(x, t))
+    parts = lib.host(predictor(recipe, params, Ops(in_parts=parts_of(3)))(x, t))
     np.testing.assert_allclose(parts, whole, rtol=1e-12, atol=1e-14)

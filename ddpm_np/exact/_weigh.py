@@ -2,9 +2,7 @@
 
 import math
 
-from array_api_compat import array_namespace, device
-
-from ddpm_np._arrays import Array, Table, coefficient
+from ddpm_np._arrays import Array, Table, array_namespace, coefficient, device
 from ddpm_np.data import Samples
 
 # Entries of the largest temporary array, small enough for a processor's cache; three are alive.
@@ -29,9 +27,9 @@ def weigh_means(
     d = x.shape[1]
     # The squares below must not overflow; x further away than this is moved in.
     limit = math.sqrt(float(xp.finfo(x.dtype).max) / (16 * d)) / inverse_std
-    bound = coefficient(limit, x)
+    bound = xp.zeros_like(x) + coefficient(limit, x)
     scale, shift = coefficient(inverse_std, x), coefficient(signal * inverse_std, x)
-    z = scale * xp.clip(x, -bound, bound)
+    z = scale * xp.minimum(xp.maximum(x, -bound), bound)  # clip waits for the device in CuPy
     host = xp.asarray(log_weights.copy(), **where), xp.asarray(means.copy(), **where)
     batch, rows = x.shape[0], max(1, CHUNK // len(log_weights))
     chunks = [slice(i, min(i + rows, batch)) for i in range(0, batch, rows)]

@@ -9,10 +9,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_integer, describe
+from ddpm_np._arrays import Array, Table, check_arrays, check_integer, describe, device
 from ddpm_np.data import Samples
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.exact._gaussian import finite_array, gaussian_points

@@ -13,10 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_integer, check_real, check_times, describe
+from ddpm_np._arrays import (
+    Array,
+    Table,
+    array_namespace,
+    check_arrays,
+    check_integer,
+    check_real,
+    check_times,
+    describe,
+    device,
+)
 from ddpm_np.data import (
     SWISS_ROLL_NOISE,
     SWISS_ROLL_RANGE,

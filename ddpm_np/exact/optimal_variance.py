@@ -12,9 +12,17 @@ mu_tilde is x_0, the same holds of L_0 with the Gaussian decoder.
 from collections.abc import Callable
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_choice, check_finite, describe, to_host
+from ddpm_np._arrays import (
+    Array,
+    Table,
+    array_namespace,
+    check_arrays,
+    check_choice,
+    check_finite,
+    describe,
+    to_host,
+)
 from ddpm_np.elbo import Noise, Predictor, noise_function
 from ddpm_np.forward import q_sample
 from ddpm_np.losses import eps_loss_weight

@@ -1,9 +1,28 @@
 """Networks with hand-written backpropagation: layers, denoisers, optimizers. No autograd."""
 
+from ddpm_np.nn.attention import SelfAttention, SelfAttentionParams
 from ddpm_np.nn.combinators import Residual, Serial
+from ddpm_np.nn.conditioned import (
+    ConditionedLayer,
+    ConditionedResidual,
+    ConditionedSerial,
+    ResidualBlock,
+    ResidualBlockParams,
+    TimeAndClass,
+    TimeAndClassParams,
+    Unconditioned,
+)
+from ddpm_np.nn.conv_denoisers import ConvDenoiser, ConvDenoiserParams, UNet
+from ddpm_np.nn.convolution import AveragePool, Conv2d, GroupNorm, GroupNormParams, Upsample
 from ddpm_np.nn.denoisers import Denoiser, MLPDenoiser
-from ddpm_np.nn.layers import Layer, Linear, LinearParams, SiLU, time_embedding
-from ddpm_np.nn.ops import Ops
+from ddpm_np.nn.layers import (
+    Layer,
+    Linear,
+    LinearParams,
+    SiLU,
+    time_embedding,
+)
+from ddpm_np.nn.ops import MLPParams, Ops
 from ddpm_np.nn.optimizers import (
     Adam,
     AdamState,
@@ -21,15 +40,34 @@ __all__ = [
     "Adam",
     "AdamState",
     "AdamW",
+    "AveragePool",
+    "ConditionedLayer",
+    "ConditionedResidual",
+    "ConditionedSerial",
+    "Conv2d",
+    "ConvDenoiser",
+    "ConvDenoiserParams",
     "Denoiser",
+    "GroupNorm",
+    "GroupNormParams",
     "Layer",
     "Linear",
     "LinearParams",
     "MLPDenoiser",
+    "MLPParams",
     "Ops",
     "Residual",
+    "ResidualBlock",
+    "ResidualBlockParams",
+    "SelfAttention",
+    "SelfAttentionParams",
     "Serial",
     "SiLU",
+    "TimeAndClass",
+    "TimeAndClassParams",
+    "UNet",
+    "Unconditioned",
+    "Upsample",
     "clip_by_global_norm",
     "constant_rate",
     "cosine_decay",

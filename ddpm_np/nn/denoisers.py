@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from array_api_compat import array_namespace, device
 from numpy.random import Generator
 
-from ddpm_np._arrays import Array, Times, check_integer, check_times
-from ddpm_np.nn.combinators import Residual, Serial
-from ddpm_np.nn.layers import Linear, SiLU, time_embedding
-from ddpm_np.nn.ops import Ops
+from ddpm_np._arrays import Array, check_integer, check_times
+from ddpm_np.nn.layers import embed, time_embedding
+from ddpm_np.nn.ops import MLPParams, Ops
 from ddpm_np.nn.tree import Tree
 
 
@@ -35,9 +33,9 @@ class Denoiser(Protocol):
 class MLPDenoiser:
     """A multi-layer perceptron on x_t beside the time's embedding.
 
-        h = SiLU(Linear([x_t, embedding(t)]))
-        h = h + SiLU(Linear(h)), hidden_layers times
-        prediction = Linear(h)
+        h = silu(x_t @ weight + embedding(t) @ time_weight + bias)
+        h = h + silu(h @ hidden_weight[l] + hidden_bias[l]), hidden_layers times
+        prediction = h @ out_weight + out_bias
 
     Parameters
     ----------
@@ -68,35 +66,28 @@ class MLPDenoiser:
         check_integer("hidden_layers", self.hidden_layers, 0)
         time_embedding(self.T, self.embedding_size)
 
-    @property
-    def network(self) -> Serial:
-        """The layers behind the concatenation."""
-        width = self.hidden_size
-        return Serial(
-            (
-                Linear(self.dimensions + self.embedding_size, width),
-                SiLU(),
-                *(Residual(Serial((Linear(width, width), SiLU()))) for _ in range(self.hidden_layers)),
-                Linear(width, self.dimensions),
-            )
-        )
-
-    def init(self, rng: Generator) -> Tree:
+    def init(self, rng: Generator) -> MLPParams:
         """Draw initial parameters, on the host in float64.
 
-        In the first layer x_t and the embedding get weights as if each came alone, N(0, 1 / d)
-        and N(0, 1 / embedding_size): drawn for both together, the few weights of x_t would
-        start so small that training takes several times as long.
+        Weights start as N(0, 1 / inputs). x_t and the embedding count as if each came alone: drawn
+        for both together, the few weights of x_t would start so small that training takes
+        several times as long.
         """
-        first, *rest = self.network.init(rng)
-        d, size = self.dimensions, self.embedding_size
-        weight = first.weight * math.sqrt(d + size)
-        weight[:d] /= math.sqrt(d)
-        weight[d:] /= math.sqrt(size)
-        return (first._replace(weight=weight), *rest)
+        d, size, n, layers = self.dimensions, self.embedding_size, self.hidden_size, self.hidden_layers
 
-    def forward(self, params: Tree, x_t: Array, t: Array | int, ops: Ops) -> tuple[Array, Any]:
-        """Return the prediction and the network's cache.
+        def draw(*shape: int) -> Array:
+            return rng.standard_normal(shape) / math.sqrt(shape[-2])
+
+        weight, time_weight = draw(d, n), draw(size, n)
+        hidden_weight, out_weight = draw(layers, n, n), draw(n, d)
+        return MLPParams(
+            *(weight, time_weight, np.zeros(n)),
+            *(hidden_weight, np.zeros((layers, n))),
+            *(out_weight, np.zeros(d)),
+        )
+
+    def forward(self, params: MLPParams, x_t: Array, t: Array | int, ops: Ops) -> tuple[Array, Any]:
+        """Return the prediction and what backward needs.
 
         Raises
         ------
@@ -106,16 +97,8 @@ class MLPDenoiser:
         if len(x_t.shape) != 2 or x_t.shape[1] != self.dimensions:
             raise ValueError(f"x_t must have shape (B, {self.dimensions}), got {x_t.shape}")
         times = check_times(t, self.T, x_t.shape[0])
-        joined = array_namespace(x_t).concat([x_t, self._embed(times, x_t)], axis=1)
-        return self.network.forward(params, joined, ops)
+        return ops.residual_mlp(x_t, embed(times, self.T, self.embedding_size, x_t), params)
 
-    def backward(self, params: Tree, cache: Any, dy: Array, ops: Ops) -> tuple[Array, Tree]:
+    def backward(self, params: MLPParams, cache: Any, dy: Array, ops: Ops) -> tuple[Array, MLPParams]:
         """Return the gradients of x_t and of the parameters; t has none."""
-        djoined, grads = self.network.backward(params, cache, dy, ops)
-        return djoined[:, : self.dimensions], grads
-
-    def _embed(self, t: Times, x_t: Array) -> Array:
-        xp = array_namespace(x_t)
-        rows = time_embedding(self.T, self.embedding_size)[t]
-        embedding = xp.asarray(np.array(rows), dtype=x_t.dtype, device=device(x_t))
-        return xp.broadcast_to(embedding, (x_t.shape[0], self.embedding_size))
+        return ops.residual_mlp_backward(dy, cache, params)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, check_integer, check_real
+from ddpm_np._arrays import Array, Table, Times, array_namespace, check_integer, check_real, device
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.tree import Tree
 
@@ -91,17 +92,13 @@ class SiLU:
         """Return no parameters."""
         return ()
 
-    def forward(self, params: tuple[()], x: Array, ops: Ops) -> tuple[Array, tuple[Array, Array]]:
-        """Return y; the cache is (y, gate) with y = x * gate."""
-        y, gate = ops.silu(x)
-        return y, (y, gate)
+    def forward(self, params: tuple[()], x: Array, ops: Ops) -> tuple[Array, Array]:
+        """Return y; the cache is the derivative of y by x."""
+        return ops.silu(x)
 
-    def backward(
-        self, params: tuple[()], cache: tuple[Array, Array], dy: Array, ops: Ops
-    ) -> tuple[Array, tuple[()]]:
-        """Return dy * (gate + y * (1 - gate))."""
-        y, gate = cache
-        return ops.silu_backward(dy, y, gate), ()
+    def backward(self, params: tuple[()], cache: Array, dy: Array, ops: Ops) -> tuple[Array, tuple[()]]:
+        """Return dy * slope."""
+        return ops.silu_backward(dy, cache), ()
 
 
 @functools.lru_cache(maxsize=8, typed=True)
@@ -127,3 +124,23 @@ def time_embedding(T: int, size: int) -> Table:
     table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     table.flags.writeable = False
     return table
+
+
+def embed(t: Times, T: int, size: int, like: Array) -> Array:
+    """Rows of :func:`time_embedding` at t, with the dtype and device of ``like``.
+
+    Returns
+    -------
+    array, shape (1, size) for an int t, else (B, size)
+    """
+    rows = _host_embedding(T, size, "float32" if "float32" in str(like.dtype) else "float64")
+    chosen = rows[t : t + 1].copy() if isinstance(t, int) else rows[t]
+    if isinstance(like, np.ndarray):
+        return chosen
+    xp = array_namespace(like)
+    return xp.asarray(chosen, dtype=like.dtype, device=device(like))
+
+
+@functools.lru_cache(maxsize=8)
+def _host_embedding(T: int, size: int, dtype: str) -> NDArray[Any]:
+    return time_embedding(T, size).astype(dtype)

@@ -6,13 +6,13 @@ ever call the entries of the ``Ops`` they are given. ``d<name>`` is the gradient
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from ddpm_np._arrays import Array
+from ddpm_np._arrays import Array, array_namespace, device
 from ddpm_np._arrays import describe as describe  # for the kernels' messages
 
 
@@ -29,16 +29,144 @@ def linear_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array, A
 
 
 def silu(x: Array) -> tuple[Array, Array]:
-    """SiLU, elementwise: returns (x * gate, gate) with gate = 1 / (1 + exp(-x))."""
+    """SiLU, elementwise, and its derivative, all that backward needs.
+
+    y     = x * gate,  gate = 1 / (1 + exp(-x))
+    slope = gate + y * (1 - gate)
+    """
     xp = array_namespace(x)
     with np.errstate(over="ignore"):  # exp(-x) = inf gives the right limit, gate = 0
         gate = 1.0 / (1.0 + xp.exp(-x))
-    return x * gate, gate
+    y = x * gate
+    return y, gate + y * (1.0 - gate)
 
 
-def silu_backward(dy: Array, y: Array, gate: Array) -> Array:
-    """Gradient of :func:`silu` from its two results: dx = dy * (gate + y * (1 - gate))."""
-    return dy * (gate + y * (1.0 - gate))
+def silu_backward(dy: Array, slope: Array) -> Array:
+    """Gradient of :func:`silu` from the derivative that it returned: dx = dy * slope."""
+    return dy * slope
+
+
+class MLPParams(NamedTuple):
+    """Parameters of :func:`residual_mlp`, or their gradients."""
+
+    weight: Array
+    """Shape (d, n)."""
+    time_weight: Array
+    """Shape (embedding_size, n)."""
+    bias: Array
+    """Shape (n,)."""
+    hidden_weight: Array
+    """Shape (L, n, n)."""
+    hidden_bias: Array
+    """Shape (L, n)."""
+    out_weight: Array
+    """Shape (n, m)."""
+    out_bias: Array
+    """Shape (m,)."""
+
+
+def residual_mlp(x: Array, embedding: Array, params: MLPParams) -> tuple[Array, Any]:
+    """A residual network on the rows of x, (B, d) to (B, m), that sees an embedding of the time.
+
+        h = silu(x @ weight + (embedding @ time_weight + bias))
+        h = h + silu(h @ hidden_weight[l] + hidden_bias[l]) for l = 0, 1, ...
+        y = h @ out_weight + out_bias
+
+    The embedding has one row for each of x, or one for all. The second result is for
+    :func:`residual_mlp_backward`, and each backend's own.
+    """
+    shift = linear(embedding, params.time_weight, params.bias)
+    h, slope = silu(x @ params.weight + shift)
+    hidden, slopes = [h], [slope]
+    for l in range(params.hidden_weight.shape[0]):  # noqa: E741
+        change, slope = silu(linear(h, params.hidden_weight[l, ...], params.hidden_bias[l, ...]))
+        h = h + change
+        hidden.append(h)
+        slopes.append(slope)
+    return linear(h, params.out_weight, params.out_bias), (x, embedding, hidden, slopes)
+
+
+def residual_mlp_backward(dy: Array, cache: Any, params: MLPParams) -> tuple[Array, MLPParams]:
+    """Gradients of :func:`residual_mlp`, of x and of the parameters; the embedding is fixed."""
+    x, embedding, hidden, slopes = cache
+    xp = array_namespace(dy)
+    dh, dout_weight, dout_bias = linear_backward(dy, hidden[-1], params.out_weight)
+    dhidden_weight = xp.empty_like(params.hidden_weight)
+    dhidden_bias = xp.empty_like(params.hidden_bias)
+    for l in range(params.hidden_weight.shape[0] - 1, -1, -1):  # noqa: E741
+        dchange = silu_backward(dh, slopes[l + 1])
+        before, weight = hidden[l], params.hidden_weight[l, ...]
+        dbefore, dhidden_weight[l, ...], dhidden_bias[l, ...] = linear_backward(dchange, before, weight)
+        dh = dh + dbefore
+    dh = silu_backward(dh, slopes[0])
+    dx, dweight, dbias = linear_backward(dh, x, params.weight)
+    shared = embedding.shape[0] != dh.shape[0]
+    dtime_weight = embedding.T @ (dbias[None, :] if shared else dh)
+    return dx, MLPParams(
+        dweight, dtime_weight, dbias, dhidden_weight, dhidden_bias, dout_weight, dout_bias
+    )
+
+
+def conv2d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
+    """Convolution of channels-last images, as a sum over shifted slices, and a bias.
+
+        y[b, p, q] = bias + sum over i, j of x[b, stride p + i - r, stride q + j - r] @ weight[i, j]
+
+    with k x k weights, k odd, r = (k - 1) / 2, and zeros around the image.
+    Shapes (B, H, W, n), (k, k, n, m), (m,) to (B, ceil(H / stride), ceil(W / stride), m).
+    """
+    k = weight.shape[0]
+    rows, columns = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+    padded = _pad(x, k // 2)
+    y = bias
+    for i in range(k):
+        for j in range(k):
+            y = y + padded[:, *_shifted(i, j, rows, columns, stride), :] @ weight[i, j, ...]
+    return y
+
+
+def conv2d_backward(dy: Array, x: Array, weight: Array, stride: int) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dweight, dbias) of :func:`conv2d`."""
+    xp = array_namespace(dy)
+    k, (_, rows, columns, outputs) = weight.shape[0], dy.shape
+    padded, flat = _pad(x, k // 2), xp.reshape(dy, (-1, outputs))
+    dpadded, dweight = xp.zeros_like(padded), xp.empty_like(weight)
+    for i in range(k):
+        for j in range(k):
+            at = (slice(None), *_shifted(i, j, rows, columns, stride), slice(None))
+            dpadded[at] += dy @ weight[i, j, ...].T
+            dweight[i, j, ...] = xp.reshape(padded[at], (-1, x.shape[3])).T @ flat
+    r, (_, height, width, _) = k // 2, x.shape
+    return dpadded[:, r : r + height, r : r + width, :], dweight, xp.sum(flat, axis=0)
+
+
+def group_norm(
+    x: Array, gain: Array, shift: Array, groups: int, epsilon: float
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """Group normalisation, Wu & He 2018, of channels-last arrays, with a gain per example.
+
+        y = gain * (x - mean) / sqrt(variance + epsilon) + shift
+
+    Mean and variance are those of one example and one group of adjacent channels. Shapes
+    (B, ..., n), (B, n), (B, n) to (B, ..., n). The second result is for :func:`group_norm_backward`.
+    """
+    xp = array_namespace(x)
+    grouped = _grouped(x, groups)
+    centred = grouped - xp.mean(grouped, axis=(1, 3), keepdims=True)
+    scale = (xp.mean(centred * centred, axis=(1, 3), keepdims=True) + epsilon) ** -0.5
+    normal = xp.reshape(centred * scale, x.shape)
+    return _per_channel(gain, x) * normal + _per_channel(shift, x), (normal, scale, gain)
+
+
+def group_norm_backward(dy: Array, cache: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dgain, dshift) of :func:`group_norm`."""
+    normal, scale, gain = cache
+    xp = array_namespace(dy)
+    groups, middle = scale.shape[2], tuple(range(1, len(dy.shape) - 1))
+    dnormal, grouped = _grouped(_per_channel(gain, dy) * dy, groups), _grouped(normal, groups)
+    along = xp.mean(dnormal * grouped, axis=(1, 3), keepdims=True)
+    dx = scale * (dnormal - xp.mean(dnormal, axis=(1, 3), keepdims=True) - grouped * along)
+    return xp.reshape(dx, dy.shape), xp.sum(dy * normal, axis=middle), xp.sum(dy, axis=middle)
 
 
 def squared_error(prediction: Array, truth: Array, weight: Array | float) -> tuple[Array, Array]:
@@ -84,6 +212,15 @@ def ema(average: Array, value: Array, decay: float) -> Array:
     return decay * average + (1.0 - decay) * value
 
 
+def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> Iterable[Any]:
+    """Call ``function`` with slices that cover 0..size, and yield results in order; here, one.
+
+    A backend may cut more, of sizes that depend on ``size`` and the ``pixels`` of one example
+    alone, and work on them at once.
+    """
+    yield function(slice(0, size))
+
+
 @dataclass(frozen=True)
 class Ops:
     """A table of operations; the defaults are the array-generic definitions above."""
@@ -91,11 +228,50 @@ class Ops:
     linear: Callable[[Array, Array, Array], Array] = linear
     linear_backward: Callable[[Array, Array, Array], tuple[Array, Array, Array]] = linear_backward
     silu: Callable[[Array], tuple[Array, Array]] = silu
-    silu_backward: Callable[[Array, Array, Array], Array] = silu_backward
+    silu_backward: Callable[[Array, Array], Array] = silu_backward
+    residual_mlp: Callable[[Array, Array, MLPParams], tuple[Array, Any]] = residual_mlp
+    residual_mlp_backward: Callable[..., tuple[Array, MLPParams]] = residual_mlp_backward
+    conv2d: Callable[[Array, Array, Array, int], Array] = conv2d
+    conv2d_backward: Callable[..., tuple[Array, Array, Array]] = conv2d_backward
+    group_norm: Callable[..., tuple[Array, Any]] = group_norm
+    group_norm_backward: Callable[[Array, Any], tuple[Array, Array, Array]] = group_norm_backward
     squared_error: Callable[[Array, Array, Array | float], tuple[Array, Array]] = squared_error
     adam: Callable[..., tuple[Array, Array, Array]] = adam
     ema: Callable[[Array, Array, float], Array] = ema
+    in_parts: Callable[..., Iterable[Any]] = in_parts
 
 
 GENERIC = Ops()
 """Every operation by its array-generic definition."""
+
+
+# --- shapes -------------------------------------------------------------------------------
+
+
+def _pad(x: Array, r: int) -> Array:
+    """Put r rows and columns of zeros around images."""
+    if r == 0:
+        return x
+    xp = array_namespace(x)
+    batch, height, width, channels = x.shape
+    padded = xp.zeros((batch, height + 2 * r, width + 2 * r, channels), dtype=x.dtype, device=device(x))
+    padded[:, r : r + height, r : r + width, :] = x
+    return padded
+
+
+def _shifted(i: int, j: int, rows: int, columns: int, stride: int) -> tuple[slice, slice]:
+    """Where the pixels lie in the padded image that weight [i, j] sees."""
+    bottom, right = i + stride * (rows - 1) + 1, j + stride * (columns - 1) + 1
+    return slice(i, bottom, stride), slice(j, right, stride)
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    """Shape (B, ..., n) to (B, pixels, groups, n / groups)."""
+    shape = (x.shape[0], math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
+    return array_namespace(x).reshape(x, shape)
+
+
+def _per_channel(values: Array, x: Array) -> Array:
+    """Shape (B, n) to (B, 1, ..., 1, n), to go with x."""
+    shape = (values.shape[0], *[1] * (len(x.shape) - 2), values.shape[-1])
+    return array_namespace(x).reshape(values, shape)

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from array_api_compat import array_namespace
-
-from ddpm_np._arrays import Array, check_integer, check_real
+from ddpm_np._arrays import Array, array_namespace, check_integer, check_real
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.tree import Tree, tree_leaves, tree_map, with_leaves
 
@@ -81,6 +79,9 @@ class Adam:
         rate = self.rate(state.step)
         step = state.step + 1
         settings = (rate, self.beta_1, self.beta_2, self.epsilon, self.weight_decay, step)
+        if not isinstance(params, dict | list | tuple):
+            new, m, v = ops.adam(params, grads, state.m, state.v, *settings)
+            return new, AdamState(step, m, v)
         moved: list[tuple[Array, Array, Array]] = []
         tree_map(
             lambda *leaves: moved.append(ops.adam(*leaves, *settings)), params, grads, state.m, state.v

@@ -7,9 +7,7 @@ is a tree with one leaf.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
-from array_api_compat import array_namespace
-
-from ddpm_np._arrays import Array
+from ddpm_np._arrays import Array, array_namespace
 
 Tree: TypeAlias = Any
 
@@ -60,9 +58,10 @@ def with_leaves(tree: Tree, leaves: Iterable[Any]) -> Tree:
 
 def ravel(tree: Tree) -> Array:
     """Join all leaves in one flat array, in the order of :func:`tree_leaves`."""
-    leaves = tree_leaves(tree)
+    leaves: list[Array] = []
+    _collect(tree, leaves)
     xp = array_namespace(leaves[0])
-    return xp.concat([xp.reshape(leaf, (-1,)) for leaf in leaves])
+    return xp.concat([leaf if len(leaf.shape) == 1 else xp.reshape(leaf, (-1,)) for leaf in leaves])
 
 
 class Layout(NamedTuple):
@@ -70,6 +69,8 @@ class Layout(NamedTuple):
 
     tree: Tree
     """The tree with a (start, stop, shape) in the place of each leaf."""
+    size: int
+    """Numbers in all leaves."""
 
     @staticmethod
     def of(tree: Tree) -> "Layout":
@@ -83,15 +84,13 @@ class Layout(NamedTuple):
             start = stop
             return found
 
-        return Layout(tree_map(place, tree))
+        return Layout(tree_map(place, tree), start)
 
     def unravel(self, flat: Array) -> Tree:
         """Cut a flat array into the tree's leaves; views where the library has them."""
-        xp = array_namespace(flat)
-        size = max((at.stop for at in tree_leaves(self.tree)), default=0)
-        if flat.shape != (size,):
-            raise ValueError(f"flat must have shape ({size},), got {flat.shape}")
-        return tree_map(lambda at: xp.reshape(flat[at.start : at.stop], at.shape), self.tree)
+        if flat.shape != (self.size,):
+            raise ValueError(f"flat must have shape ({self.size},), got {flat.shape}")
+        return _cut(self.tree, flat, array_namespace(flat).reshape)
 
 
 class _Place:
@@ -101,6 +100,25 @@ class _Place:
 
     def __init__(self, start: int, stop: int, shape: tuple[int, ...]) -> None:
         self.start, self.stop, self.shape = start, stop, shape
+
+
+def _cut(tree: Tree, flat: Array, reshape: Callable[..., Array]) -> Tree:
+    if isinstance(tree, _Place):
+        leaf = flat[tree.start : tree.stop]
+        return leaf if len(tree.shape) == 1 else reshape(leaf, tree.shape)
+    if isinstance(tree, dict):
+        return {key: _cut(part, flat, reshape) for key, part in tree.items()}
+    return _rebuild(tree, [_cut(part, flat, reshape) for part in tree])
+
+
+def _collect(tree: Tree, leaves: list[Array]) -> None:
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, tuple | list):
+        leaves.append(tree)
+        return
+    for part in tree:
+        _collect(part, leaves)
 
 
 def _rebuild(like: Any, parts: list[Any]) -> Any:

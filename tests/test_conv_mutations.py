@@ -1,0 +1,123 @@
+"""Planted mistakes in the layers and denoisers of images; as in test_mutations.py."""
+
+import re
+
+import pytest
+
+from tests.test_mutations import copy_project, parse, run_tests
+
+pytestmark = pytest.mark.slow
+
+MUTATIONS = """
+nn/ops.py: convolution by the transposed kernel
+- stride), :] @ weight[i, j, ...]
++ stride), :] @ weight[j, i, ...]
+> test_convolution_written_out
+
+nn/ops.py: convolution's gradient by the transposed kernel
+- += dy @ weight[i, j, ...].T
++ += dy @ weight[j, i, ...].T
+> test_gradients_by_complex_step
+
+nn/ops.py: convolution's gradient shifted by a row
+- dpadded[:, r : r + height, r
++ dpadded[:, 0 : 0 + height, r
+> test_gradients_by_complex_step
+
+nn/ops.py: norm's gradient lacks the variance
+- keepdims=True) - grouped * along)
++ keepdims=True))
+> test_gradients_by_complex_step
+
+nn/convolution.py: weights as if of one pixel
+- math.sqrt(self.kernel**2 * self.inputs)
++ math.sqrt(self.inputs)
+> test_convolution_init
+
+nn/convolution.py: pooling forgets a row
+- + x[:, 1::2, :, :]
++ + x[:, ::2, :, :]
+> test_pool_and_upsample_written_out
+
+nn/convolution.py: gain's gradient averaged
+- xp.sum(dgain, axis=0)
++ xp.mean(dgain, axis=0)
+> test_gradients_by_complex_step
+
+nn/attention.py: scores overflow
+- xp.exp(scores - xp.max(scores, axis=-1, keepdims=True))
++ xp.exp(scores)
+> test_attention_with_scores_that_exp_cannot_hold
+
+nn/attention.py: softmax's gradient lacks a term
+- (dweights - xp.sum(dweights * weights, axis=-1, keepdims=True))
++ dweights
+> test_gradients_by_complex_step
+
+nn/conditioned.py: scale for 1 + scale
+- 1.0 + rows
++ rows
+> test_block_written_out
+
+nn/conditioned.py: gradients of scale and shift swapped
+- concat([dgain, dshift]
++ concat([dshift, dgain]
+> test_gradients_by_complex_step
+
+nn/conditioned.py: block's gradient forgets the way around
+- return dskip_x + dx, dembedding
++ return dx, dembedding
+> test_gradients_by_complex_step
+
+nn/conditioned.py: only the first block asks of the embedding
+- dembedding = dembedding + own_dembedding
++ dembedding = own_dembedding
+> test_gradients_by_complex_step
+
+nn/conditioned.py: last convolution does not start at 0
+- self.outputs, gain=0.0)
++ self.outputs, gain=1.0)
+> test_blocks_and_attention_start_as_nothing
+
+nn/conditioned.py: labels off by one
+- labels[:, None] ==
++ labels[:, None] == 1 +
+> test_time_and_class_written_out
+
+nn/conv_denoisers.py: U-Net forgets the way up
+- (level, width), *up)
++ (level, width))
+> test_unet_of_one_level_is_a_plain_network_with_twice_the_blocks
+
+nn/conv_denoisers.py: no labels are the first class
+- np.zeros(batch, dtype=np.int64)
++ np.ones(batch, dtype=np.int64)
+> test_no_labels_are_no_class_and_labels_matter
+
+nn/conv_denoisers.py: last class refused
+- host.max() > classes
++ host.max() >= classes
+> test_no_labels_are_no_class_and_labels_matter
+"""
+TESTS = "test_convolution.py"
+
+
+@pytest.mark.parametrize("mutation", parse(MUTATIONS), ids=lambda m: f"{m.file}: {m.name}")
+def test_mistake_is_caught(tmp_path, mutation):
+    copy_project(tmp_path)
+    path = tmp_path / "ddpm_np" / mutation.file
+    source = path.read_text()
+    assert source.count(mutation.right) == 1, "the fragment must occur once: the source has changed"
+    path.write_text(source.replace(mutation.right, mutation.wrong))
+    result = run_tests(tmp_path, f"{TESTS}::{mutation.test}")
+    # 1 is a failed test; anything else is no verdict (2 and above: nothing could be collected)
+    assert result.returncode == 1, result.stdout + result.stderr
+    failed = re.search(r"^FAILED tests/(.*)", result.stdout, re.MULTILINE)
+    assert failed, result.stdout
+    print(failed[1])
+
+
+def test_without_a_mistake_all_is_well(tmp_path):
+    copy_project(tmp_path)
+    result = run_tests(tmp_path, TESTS)
+    assert result.returncode == 0, result.stdout + result.stderr

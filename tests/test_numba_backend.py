@@ -1,0 +1,185 @@
+"""What only the Numba backend promises: the same bits on any number of threads, on any processor's
+vector width the same numbers, and no kernel that sees an array of another shape."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends import BackendError, get_backend
+
+try:
+    BACKEND = get_backend("numba")
+except BackendError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+ROOT = Path(__file__).parents[1]
+
+TRAIN = """
+import hashlib, sys
+import numpy as np
+import ddpm_np as ddpm
+from backends import get_backend
+from ddpm_np.evaluation import predictor
+from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, constant_rate
+from ddpm_np.training import Recipe, batches, init_state, train
+
+ops = get_backend("numba").ops
+rng = np.random.default_rng(0)
+for denoiser, shape, steps, batch in (
+    (MLPDenoiser(2, 50, 32, 2, 8), (2,), 500, 300),
+    (MLPDenoiser(2, 50, 128, 3, 64), (2,), 20, 1000),
+    (ConvDenoiser(1, 50, 16, blocks=1, groups=4), (8, 8, 1), 5, 70),
+):
+    recipe = Recipe(ddpm.scaled_linear_schedule(50), denoiser, Adam(constant_rate(1e-3)))
+    data = rng.standard_normal((1000, *shape)).astype("float32")
+    state = init_state(recipe, 0, lambda a: a.astype("float32"))
+    state = train(recipe, state, batches(data, 50, batch, 0), ops, steps=steps)
+    y = predictor(recipe, state.average, ops)(data[:700], 7)
+    print(hashlib.sha256(state.params.tobytes() + state.average.tobytes() + y.tobytes()).hexdigest())
+"""
+
+COMPARE = """
+import numpy as np
+from backends import numba_tiles
+from backends.numba_backend import conv2d, conv2d_backward, residual_mlp, residual_mlp_backward
+from ddpm_np.nn import ops
+from ddpm_np.nn.ops import MLPParams
+
+assert numba_tiles.LANES == LANES, numba_tiles.LANES
+rng = np.random.default_rng(0)
+
+def draw(*shape):
+    return rng.standard_normal(shape).astype("float32")
+
+def near(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == np.float32
+        # sums of at most 300 products; a slip in a stride is off by about 1
+        np.testing.assert_allclose(a, b, rtol=0.0, atol=1e-5 * np.max(np.abs(b)))
+
+for rows, n in ((1, 5), (37, 70)):
+    hidden = 0.1 * draw(2, n, n), draw(2, n)
+    params = MLPParams(draw(2, n), draw(6, n), draw(n), *hidden, draw(n, 3), draw(3))
+    wide = MLPParams(*(leaf.astype("float64") for leaf in params))
+    x, e, dy = draw(rows, 2), draw(rows, 6), draw(rows, 3)
+    (y, cache), (z, more) = residual_mlp(x, e, params), ops.residual_mlp(x, e, wide)
+    near([y], [z])
+    dx, grads = residual_mlp_backward(dy, cache, params)
+    dz, wider = ops.residual_mlp_backward(dy, more, wide)
+    near([dx, *grads], [dz, *wider])
+for shape, k, m, stride in (
+    ((2, 6, 4, 32), 3, 16, 1), ((2, 5, 7, 3), 3, 17, 2), ((1, 3, 3, 16), 1, 2, 1)
+):
+    x, weight, bias = draw(*shape), draw(k, k, shape[3], m), draw(m)
+    wide = [a.astype("float64") for a in (x, weight, bias)]
+    near([conv2d(x, weight, bias, stride)], [expected := ops.conv2d(*wide, stride)])
+    dy = draw(*expected.shape)
+    expected = ops.conv2d_backward(dy.astype("float64"), *wide[:2], stride)
+    near(conv2d_backward(dy, x, weight, stride), expected)
+"""
+
+
+def python(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_number_of_threads_changes_no_bit():
+    one, two, three = (python(TRAIN, NUMBA_NUM_THREADS=n) for n in "123")
+    assert one == two == three
+    assert len(set(one.split())) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("processor", "features", "lanes"),
+    [("haswell", "+avx,+avx2,+fma,+sse2,+sse4.2", 8), ("x86-64", "+sse2", 4)],
+)
+def test_narrower_processors_give_the_same_numbers(tmp_path, processor, features, lanes):
+    """Compiled for a processor with narrower registers than this one may have."""
+    import platform
+
+    import llvmlite.binding
+
+    here = llvmlite.binding.get_host_cpu_features()
+    needed = [feature.lstrip("+") for feature in features.split(",")]
+    if platform.machine() not in ("x86_64", "AMD64") or not all(here.get(name) for name in needed):
+        pytest.skip(f"this processor has no {features}")
+    python(
+        COMPARE.replace("LANES, numba", f"{lanes}, numba"),
+        NUMBA_CPU_NAME=processor,
+        NUMBA_CPU_FEATURES=features,
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+
+
+def test_parts_cover_the_batch_and_do_not_depend_on_threads():
+    for size in (1, 2, 63, 64, 65, 127, 128, 129, 255, 511, 512, 513, 4096, 10_001):
+        for pixels in (1, 16, 64, 784, 100_000):
+            parts = list(BACKEND.ops.in_parts(lambda part: part, size, pixels))
+            assert [i for part in parts for i in range(size)[part]] == list(range(size))
+            rows = max(part.stop - part.start for part in parts) * pixels
+            assert rows <= max(1024, pixels)
+
+
+def test_an_error_in_a_part_is_the_callers():
+    def fail(part):
+        raise ValueError(f"part {part.start}")
+
+    with pytest.raises(ValueError, match="part 0"):
+        list(BACKEND.ops.in_parts(fail, 1000))
+
+
+def test_threads_survive_a_fork():
+    """A child has none of its parent's threads, and makes its own."""
+    code = """
+import os, warnings
+from backends import get_backend
+warnings.simplefilter("ignore")
+ops = get_backend("numba").ops
+assert sum(ops.in_parts(lambda part: part.stop - part.start, 5000)) == 5000
+child = os.fork()
+if child == 0:
+    os._exit(0 if sum(ops.in_parts(lambda part: part.stop - part.start, 5000)) == 5000 else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    python(code, NUMBA_NUM_THREADS="2")
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+IMAGES, KERNEL = zeros(2, 4, 4, 3), zeros(3, 3, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("op", "arguments", "named"),
+    [
+        ("linear", (zeros(2, 3), zeros(4, 5), zeros(5)), "x"),
+        ("linear", (zeros(2, 4), zeros(4, 5), zeros(4)), "bias"),
+        ("linear_backward", (zeros(3, 5), zeros(2, 4), zeros(4, 5)), "dy"),
+        ("conv2d", (IMAGES, KERNEL[:, :, :2], zeros(5), 1), "weight"),
+        ("conv2d", (IMAGES, KERNEL, zeros(4), 1), "bias"),
+        ("conv2d_backward", (zeros(2, 4, 4, 5), IMAGES, KERNEL, 2), "dy"),
+        ("group_norm", (IMAGES, zeros(2, 4), zeros(2, 3), 1, 1e-5), "gain"),
+    ],
+)
+def test_kernels_refuse_other_shapes(op, arguments, named):
+    """They check no bounds themselves."""
+    with pytest.raises(ValueError, match=f"{named} must have shape"):
+        getattr(BACKEND.ops, op)(*arguments)
