@@ -11,18 +11,20 @@ GPU  := $(filter cuda12 cuda13,$(CUDA))
 comma := ,
 DEMO_EXTRAS := numba$(if $(GPU),$(comma)$(GPU))
 # Without a GPU the CUDA kernels are still compiled, by NVRTC.
-TEST_EXTRAS := numba,test,$(or $(GPU),nvrtc)
+TEST_EXTRAS := numba,test,data,$(or $(GPU),nvrtc)
 
 JOBS ?= auto
 # The tests run side by side: one BLAS thread each.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-peers check unit format clean help
+.PHONY: demo test test-peers bench bench-gpu check unit format clean help
 
 help:
 	@echo 'make demo        install into $(VENV), train on the swiss roll, draw it (a minute)'
 	@echo 'make test        install into $(VENV), run every check (minutes)'
 	@echo 'make test-peers  the same against PyTorch, which is installed for it'
+	@echo 'make bench       time it beside PyTorch, on an idle machine (a quarter of an hour)'
+	@echo 'make bench-gpu   the same on an NVIDIA GPU'
 	@echo 'make format      rewrite the sources in the project'"'"'s style'
 	@echo 'make clean       remove what these made, except runs/'
 
@@ -41,6 +43,12 @@ unit: $(VENV)/.test
 
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest -n $(JOBS) -m peers
+
+bench: $(VENV)/.peers
+	$(BIN)/python tests/benchmarks/run.py
+
+bench-gpu: $(VENV)/.peers
+	$(BIN)/python tests/benchmarks/run.py --gpu
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
