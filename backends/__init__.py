@@ -2,7 +2,7 @@
 
 backend = get_backend("auto")
 x = backend.asarray(host_array, "float32")
-y, gate = backend.ops.silu(x)
+y, slope = backend.ops.silu(x)
 """
 
 from backends.base import Backend, BackendError, describe_backend, get_backend

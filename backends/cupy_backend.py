@@ -106,7 +106,7 @@ def silu(x: Any) -> tuple[Any, Any]:
     return y, slope
 
 
-def residual_mlp(x: Any, embedding: Any, params: MLPParams) -> tuple[Any, Any]:
+def residual_mlp(x: Any, embedding: Any, params: MLPParams, keep: bool = True) -> tuple[Any, Any]:
     """Fused :func:`ddpm_np.nn.ops.residual_mlp`: a product and a kernel for each layer."""
     x, embedding, *leaves = _own(x=x, embedding=embedding, **params._asdict())
     params = MLPParams(*leaves)
@@ -131,7 +131,7 @@ def residual_mlp(x: Any, embedding: Any, params: MLPParams) -> tuple[Any, Any]:
         launch_each("hidden_layer", h, before, params.hidden_bias[l], h, slopes[l + 1], n)
     y = h @ params.out_weight
     y += params.out_bias
-    return y, (x, embedding, hidden, slopes)
+    return y, (x, embedding, hidden, slopes) if keep else None
 
 
 def residual_mlp_backward(dy: Any, cache: Any, params: MLPParams) -> tuple[Any, MLPParams]:

@@ -9,6 +9,7 @@ that of the cores; results do not depend on it, to the last bit.
 """
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ except ImportError as _error:
         'install it, in the project\'s folder, with: pip install -e ".[numba]"'
     ) from None
 
-PART, PIXELS = 256, 1024
+PART, PIXELS = 512, 1024
 """Rows of a part of the batch, or pixels of images, at most: they stay in a core's second cache."""
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -102,28 +103,23 @@ def silu(x: Any) -> tuple[Any, Any]:
     return y, slope
 
 
-def residual_mlp(x: Any, embedding: Any, params: MLPParams) -> tuple[Any, Any]:
+def residual_mlp(x: Any, embedding: Any, params: MLPParams, keep: bool = True) -> tuple[Any, Any]:
     """Fused :func:`ddpm_np.nn.ops.residual_mlp`."""
     x, embedding, *leaves = _own(x=x, embedding=embedding, **params._asdict())
     params = MLPParams(*leaves)
     if x.dtype != np.float32:
-        return ops.residual_mlp(x, embedding, params)
-    rows, (d, n), (size, _) = len(x), params.weight.shape, params.time_weight.shape
-    depth, m = len(params.hidden_weight), params.out_weight.shape[1]
-    expected = ((d, n), (size, n), (n,), (depth, n, n), (depth, n), (n, m), (m,))
-    if (
-        x.shape != (rows, d)
-        or embedding.shape not in ((rows, size), (1, size))
-        or (tuple(leaf.shape for leaf in leaves) != expected)
-    ):
-        raise ValueError(
-            f"params of shapes {', '.join(str(leaf.shape) for leaf in leaves)} "
-            f"do not go with x of shape {x.shape} and an embedding of shape {embedding.shape}"
-        )
-    hidden, slopes = np.empty((2, depth + 1, rows, n), np.float32)
+        return ops.residual_mlp(x, embedding, params, keep)
+    rows, n, depth, m = len(x), len(params.bias), len(params.hidden_weight), len(params.out_bias)
+    expected = (
+        *((x.shape[-1], n), (embedding.shape[-1], n), (n,)),
+        *((depth, n, n), (depth, n), (n, m), (m,)),
+    )
+    _check_params(leaves, expected, x, embedding)
+    room = rows if keep else min(rows, kernels.BLOCK)
+    hidden, slopes = np.empty((2, depth + 1, room, n), np.float32)
     y = np.empty((rows, m), np.float32)
     kernels.residual_mlp(x, embedding, *leaves, hidden, slopes, y)
-    return y, (x, embedding, hidden, slopes)
+    return y, (x, embedding, hidden, slopes) if keep else None
 
 
 def residual_mlp_backward(dy: Any, cache: Any, params: MLPParams) -> tuple[Any, MLPParams]:
@@ -133,7 +129,14 @@ def residual_mlp_backward(dy: Any, cache: Any, params: MLPParams) -> tuple[Any, 
     if dy.dtype != np.float32:
         return ops.residual_mlp_backward(dy, cache, params)
     x, embedding, hidden, slopes = cache
-    _shapes(dy=(dy, (len(x), params.out_weight.shape[1])))
+    layers, rows, n = hidden.shape
+    m = params.out_weight.shape[1]
+    expected = (
+        *((x.shape[1], n), (embedding.shape[1], n), (n,)),
+        *((layers - 1, n, n), (layers - 1, n), (n, m), (m,)),
+    )
+    _check_params(leaves, expected, x, embedding)
+    _shapes(dy=(dy, (rows, m)))
     dx, grads = (
         np.empty_like(x),
         MLPParams(*(np.zeros_like(leaf) for leaf in leaves)),
@@ -202,9 +205,11 @@ def group_norm(x: Any, gain: Any, shift: Any, groups: int, epsilon: float) -> tu
         return ops.group_norm(x, gain, shift, groups, epsilon)
     size = (len(x), x.shape[-1])
     _shapes(gain=(gain, size), shift=(shift, size))
+    if x.shape[-1] % groups:
+        raise ValueError(f"groups must divide the channels, {x.shape[-1]}, got {groups}")
     y, normal = np.empty_like(x), np.empty_like(x)
     scale = np.empty((len(x), groups), np.float32)
-    flat = (len(x), -1, x.shape[-1])
+    flat = (len(x), math.prod(x.shape[1:-1]), x.shape[-1])
     convolution.group_norm(
         x.reshape(flat), gain, shift, groups, np.float32(epsilon),
         y.reshape(flat), normal.reshape(flat), scale,
@@ -221,7 +226,7 @@ def group_norm_backward(dy: Any, cache: Any) -> tuple[Any, Any, Any]:
     size = (len(dy), dy.shape[-1])
     _shapes(dy=(dy, normal.shape), gain=(gain, size), scale=(scale, (len(dy), scale.shape[-1])))
     dx, dgain, dshift = np.empty_like(dy), np.empty_like(gain), np.empty_like(gain)
-    flat = (len(dy), -1, dy.shape[-1])
+    flat = (len(dy), math.prod(dy.shape[1:-1]), dy.shape[-1])
     convolution.group_norm_backward(
         dy.reshape(flat), normal.reshape(flat), scale, gain, dx.reshape(flat), dgain, dshift
     )
@@ -286,7 +291,7 @@ def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> It
     its cache, and nothing waits until the end.
     """
     largest = PART if pixels == 1 else max(1, PIXELS // pixels)
-    step = max(1, 64 // pixels, min(largest, -(-size // 2)))
+    step = max(1, 128 // pixels, min(largest, -(-size // 2)))
     parts = [slice(start, min(start + step, size)) for start in range(0, size, step)]
     if len(parts) <= 1 or tiles.THREADS == 1:
         return map(function, parts)
@@ -334,6 +339,16 @@ def _shapes(**arrays: tuple[Any, tuple[int, ...]]) -> None:
     for name, (array, shape) in arrays.items():
         if array.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+
+
+def _check_params(leaves: list[Any], expected: Any, x: Any, embedding: Any) -> None:
+    """Refuse parameters of other shapes than the network's, and an embedding of another length."""
+    shapes = tuple(leaf.shape for leaf in leaves)
+    if shapes != expected or x.ndim != 2 or embedding.ndim != 2 or len(embedding) not in (len(x), 1):
+        raise ValueError(
+            f"params of shapes {', '.join(map(str, shapes))} do not go with "
+            f"x of shape {x.shape} and an embedding of shape {embedding.shape}"
+        )
 
 
 def _padded(x: Any, k: int) -> Any:

@@ -94,8 +94,12 @@ def residual_mlp(
     hidden_weight: Any, hidden_bias: Any, out_weight: Any, out_bias: Any,
     hidden: Any, slopes: Any, y: Any,
 ) -> None:  # fmt: skip
-    """Take some rows through all layers, then the next; keep every h and its SiLU's derivative."""
-    layers, rows, n = hidden.shape
+    """Take some rows through all layers, then the next; keep every h and its SiLU's derivative.
+
+    If hidden and slopes, (layers, ..., n), have room for fewer rows, the next overwrite the last.
+    """
+    layers, room, n = hidden.shape
+    rows = x.shape[0]
     d, size, m = weight.shape[0], time_weight.shape[0], out_weight.shape[1]
     shared = embedding.shape[0] != rows
     shift = bias.copy()
@@ -106,8 +110,10 @@ def residual_mlp(
         )  # fmt: skip
     for top in range(0, rows, BLOCK):
         bottom = min(top + BLOCK, rows)
-        here, count = top * n, bottom - top
-        for i in range(top, bottom):
+        count = bottom - top
+        first = top if room == rows else 0
+        here, last = first * n, first + count
+        for i in range(first, last):
             for j in range(n):
                 hidden[0, i, j] = shift[j]
         if not shared:
@@ -119,27 +125,27 @@ def residual_mlp(
             address(x, top * d), d, 0, 1, address(weight, 0), 0, n,
             address(hidden, here), n, count, n, 1, d,
         )  # fmt: skip
-        for i in range(top, bottom):
+        for i in range(first, last):
             for j in range(n):
                 z = hidden[0, i, j]
                 hidden[0, i, j], slopes[0, i, j] = _silu(z)
         for l in range(1, layers):  # noqa: E741
-            start = (l - 1) * rows * n + here
-            for i in range(top, bottom):
+            start = (l - 1) * room * n + here
+            for i in range(first, last):
                 for j in range(n):
                     hidden[l, i, j] = hidden_bias[l - 1, j]
             product(
                 address(hidden, start), n, 0, 1, address(hidden_weight, (l - 1) * n * n), 0, n,
-                address(hidden, l * rows * n + here), n, count, n, 1, n,
+                address(hidden, l * room * n + here), n, count, n, 1, n,
             )  # fmt: skip
-            for i in range(top, bottom):
+            for i in range(first, last):
                 for j in range(n):
                     change, slopes[l, i, j] = _silu(hidden[l, i, j])
                     hidden[l, i, j] = hidden[l - 1, i, j] + change
         for i in range(top, bottom):
             for j in range(m):
                 y[i, j] = out_bias[j]
-        start = (layers - 1) * rows * n + here
+        start = (layers - 1) * room * n + here
         product(
             address(hidden, start), n, 0, 1, address(out_weight, 0), 0, m,
             address(y, top * m), m, count, m, 1, n,

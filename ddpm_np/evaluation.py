@@ -26,6 +26,7 @@ def predictor(
     Parameters
     ----------
     recipe : Recipe
+        Whose denoiser may have a method ``predict``, that of ``forward`` without a cache.
     flat_params : array
         Of a state: ``state.average``, usually.
     ops : Ops
@@ -33,11 +34,14 @@ def predictor(
         Classes of the examples, for a denoiser that takes them.
     """
     params = recipe.layout.unravel(flat_params)
+    predict_alone = getattr(recipe.denoiser, "predict", None)
 
     def predict(x_t: Array, t: Array | int) -> Array:
         def part(rows: slice) -> Array:
             times = t if isinstance(t, int) else t[rows]
             given = () if labels is None else (labels[rows],)
+            if predict_alone is not None:
+                return predict_alone(params, x_t[rows, ...], times, ops, *given)
             return recipe.denoiser.forward(params, x_t[rows, ...], times, ops, *given)[0]
 
         parts = list(ops.in_parts(part, x_t.shape[0], math.prod(x_t.shape[1:-1])))

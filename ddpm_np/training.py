@@ -272,11 +272,13 @@ def batches(
         rows = rng.integers(0, len(data), (together, batch_size))
         x0 = data[rows]
         t = rng.integers(1, T + 1, (together, batch_size))
-        noise = rng.standard_normal(x0.shape, dtype=x0.dtype.type)
-        if labels is None:
-            return x0, t, noise
-        kept = rng.random((together, batch_size)) >= unlabelled
-        return x0, t, noise, np.where(kept, labels[rows], 0)
+        drawn: Batch = (x0, t, rng.standard_normal(x0.shape, dtype=x0.dtype.type))
+        if labels is not None:
+            kept = rng.random((together, batch_size)) >= unlabelled
+            drawn += (np.where(kept, labels[rows], 0),)
+        for values in drawn:
+            values.flags.writeable = False  # the next call for this step must find them as they were
+        return drawn
 
     def batch(step: int) -> Batch:
         block, place = divmod(step, together)

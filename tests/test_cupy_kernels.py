@@ -270,8 +270,9 @@ def test_a_missing_barrier_is_noticed(missing):
 @needs_a_compiler
 def test_a_barrier_that_not_all_threads_reach_is_noticed():
     source = cupy_kernels.SOURCE.replace(
-        "if (threadIdx.x < half) part[", "if (threadIdx.x == 7) return 0; part["
+        "part[threadIdx.x] = value;", "if (threadIdx.x == 7) return value;"
     )
+    assert source != cupy_kernels.SOURCE
     with on_the_cpu(source=source) as backend, pytest.raises(AssertionError, match="barrier"):
         sums(backend, cuda_on_cpu.ASCENDING)
 
@@ -351,6 +352,16 @@ def test_noise_of_the_device_is_standard_normal(backend, dtype):
     for a, b in itertools.combinations(draws, 2):
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.03
     assert abs(np.corrcoef(draws[0][::2], draws[0][1::2])[0, 1]) < 0.04
+
+
+@needs_a_compiler
+def test_the_noise_of_extreme_words_is_finite(dtype):
+    """Without the rounds that mix them the third word is the key's part, and the fourth its step."""
+    source = cupy_kernels.SOURCE.replace("round < 10", "round < 0")
+    with on_the_cpu(source=source) as backend:
+        for part, radius in ((0, math.sqrt(128.0 * math.log(2.0))), (2**64 - 1, 0.0)):
+            draws = np.asarray(backend.device_normal((0, 1, 2**61, part), (4,), dtype))
+            np.testing.assert_allclose(draws[2:], radius * math.sqrt(0.5), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])

@@ -184,8 +184,7 @@ def test_the_same_command_gives_the_same_bits_and_another_seed_others(finished, 
     assert call(tmp_path / "other", seed=1).returncode == 0
     assert arrays(tmp_path / "again") == arrays(finished[0])
     assert (
-        arrays(tmp_path / "again")[0]["params/weight"]
-        != arrays(tmp_path / "other")[0]["params/weight"]
+        arrays(tmp_path / "again")[0]["params/weight"] != arrays(tmp_path / "other")[0]["params/weight"]
     )
     again, first = (
         json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "again", finished[0])

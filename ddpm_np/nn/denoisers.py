@@ -94,11 +94,17 @@ class MLPDenoiser:
         TypeError, ValueError
             If x_t has not shape (B, dimensions) or t is not an integer in range.
         """
-        if len(x_t.shape) != 2 or x_t.shape[1] != self.dimensions:
-            raise ValueError(f"x_t must have shape (B, {self.dimensions}), got {x_t.shape}")
-        times = check_times(t, self.T, x_t.shape[0])
-        return ops.residual_mlp(x_t, embed(times, self.T, self.embedding_size, x_t), params)
+        return ops.residual_mlp(x_t, self._embed(t, x_t), params)
+
+    def predict(self, params: MLPParams, x_t: Array, t: Array | int, ops: Ops) -> Array:
+        """Return the prediction alone, as :func:`ddpm_np.evaluation.predictor` needs it."""
+        return ops.residual_mlp(x_t, self._embed(t, x_t), params, keep=False)[0]
 
     def backward(self, params: MLPParams, cache: Any, dy: Array, ops: Ops) -> tuple[Array, MLPParams]:
         """Return the gradients of x_t and of the parameters; t has none."""
         return ops.residual_mlp_backward(dy, cache, params)
+
+    def _embed(self, t: Array | int, x_t: Array) -> Array:
+        if len(x_t.shape) != 2 or x_t.shape[1] != self.dimensions:
+            raise ValueError(f"x_t must have shape (B, {self.dimensions}), got {x_t.shape}")
+        return embed(check_times(t, self.T, x_t.shape[0]), self.T, self.embedding_size, x_t)

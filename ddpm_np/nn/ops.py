@@ -65,7 +65,7 @@ class MLPParams(NamedTuple):
     """Shape (m,)."""
 
 
-def residual_mlp(x: Array, embedding: Array, params: MLPParams) -> tuple[Array, Any]:
+def residual_mlp(x: Array, embedding: Array, params: MLPParams, keep: bool = True) -> tuple[Array, Any]:
     """A residual network on the rows of x, (B, d) to (B, m), that sees an embedding of the time.
 
         h = silu(x @ weight + (embedding @ time_weight + bias))
@@ -73,7 +73,7 @@ def residual_mlp(x: Array, embedding: Array, params: MLPParams) -> tuple[Array, 
         y = h @ out_weight + out_bias
 
     The embedding has one row for each of x, or one for all. The second result is for
-    :func:`residual_mlp_backward`, and each backend's own.
+    :func:`residual_mlp_backward`, and each backend's own; None if there is nothing to ``keep``.
     """
     shift = linear(embedding, params.time_weight, params.bias)
     h, slope = silu(x @ params.weight + shift)
@@ -81,9 +81,11 @@ def residual_mlp(x: Array, embedding: Array, params: MLPParams) -> tuple[Array, 
     for l in range(params.hidden_weight.shape[0]):  # noqa: E741
         change, slope = silu(linear(h, params.hidden_weight[l, ...], params.hidden_bias[l, ...]))
         h = h + change
-        hidden.append(h)
-        slopes.append(slope)
-    return linear(h, params.out_weight, params.out_bias), (x, embedding, hidden, slopes)
+        if keep:
+            hidden.append(h)
+            slopes.append(slope)
+    y = linear(h, params.out_weight, params.out_bias)
+    return y, (x, embedding, hidden, slopes) if keep else None
 
 
 def residual_mlp_backward(dy: Array, cache: Any, params: MLPParams) -> tuple[Array, MLPParams]:
@@ -91,8 +93,8 @@ def residual_mlp_backward(dy: Array, cache: Any, params: MLPParams) -> tuple[Arr
     x, embedding, hidden, slopes = cache
     xp = array_namespace(dy)
     dh, dout_weight, dout_bias = linear_backward(dy, hidden[-1], params.out_weight)
-    dhidden_weight = xp.empty_like(params.hidden_weight)
-    dhidden_bias = xp.empty_like(params.hidden_bias)
+    dhidden_weight = xp.zeros_like(params.hidden_weight)
+    dhidden_bias = xp.zeros_like(params.hidden_bias)
     for l in range(params.hidden_weight.shape[0] - 1, -1, -1):  # noqa: E741
         dchange = silu_backward(dh, slopes[l + 1])
         before, weight = hidden[l], params.hidden_weight[l, ...]
@@ -130,7 +132,7 @@ def conv2d_backward(dy: Array, x: Array, weight: Array, stride: int) -> tuple[Ar
     xp = array_namespace(dy)
     k, (_, rows, columns, outputs) = weight.shape[0], dy.shape
     padded, flat = _pad(x, k // 2), xp.reshape(dy, (-1, outputs))
-    dpadded, dweight = xp.zeros_like(padded), xp.empty_like(weight)
+    dpadded, dweight = xp.zeros_like(padded), xp.zeros_like(weight)
     for i in range(k):
         for j in range(k):
             at = (slice(None), *_shifted(i, j, rows, columns, stride), slice(None))
@@ -229,7 +231,7 @@ class Ops:
     linear_backward: Callable[[Array, Array, Array], tuple[Array, Array, Array]] = linear_backward
     silu: Callable[[Array], tuple[Array, Array]] = silu
     silu_backward: Callable[[Array, Array], Array] = silu_backward
-    residual_mlp: Callable[[Array, Array, MLPParams], tuple[Array, Any]] = residual_mlp
+    residual_mlp: Callable[..., tuple[Array, Any]] = residual_mlp
     residual_mlp_backward: Callable[..., tuple[Array, MLPParams]] = residual_mlp_backward
     conv2d: Callable[[Array, Array, Array, int], Array] = conv2d
     conv2d_backward: Callable[..., tuple[Array, Array, Array]] = conv2d_backward
