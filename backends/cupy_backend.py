@@ -122,13 +122,15 @@ def residual_mlp(x: Any, embedding: Any, params: MLPParams, keep: bool = True) -
             f"params of shapes {', '.join(str(leaf.shape) for leaf in leaves)} "
             f"do not go with x of shape {x.shape} and an embedding of shape {embedding.shape}"
         )
-    hidden, slopes = (cupy.empty((depth + 1, rows, n), x.dtype) for _ in range(2))
+    layers = depth + 1 if keep else min(depth + 1, 2)  # then they take turns
+    hidden, slopes = (cupy.empty((layers, rows, n), x.dtype) for _ in range(2))
     shift = embedding @ params.time_weight
     h = cupy.matmul(x, params.weight, out=hidden[0])
     launch_each("entry_layer", h, shift, params.bias, h, slopes[0], shift.size, n)
     for l in range(depth):  # noqa: E741
-        before, h = h, cupy.matmul(h, params.hidden_weight[l], out=hidden[l + 1])
-        launch_each("hidden_layer", h, before, params.hidden_bias[l], h, slopes[l + 1], n)
+        here = (l + 1) % layers
+        before, h = h, cupy.matmul(h, params.hidden_weight[l], out=hidden[here])
+        launch_each("hidden_layer", h, before, params.hidden_bias[l], h, slopes[here], n)
     y = h @ params.out_weight
     y += params.out_bias
     return y, (x, embedding, hidden, slopes) if keep else None

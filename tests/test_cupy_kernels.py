@@ -224,6 +224,18 @@ def test_empty_arrays_are_not_launched(backend, monkeypatch):
     assert backend.ops.conv2d(images, weight, bias, 2).shape == (0, 2, 2, 2)
 
 
+@needs_a_compiler
+@pytest.mark.parametrize("depth", range(5))
+def test_a_prediction_without_a_cache_is_the_same(backend, depth):
+    shapes = ((2, 3), (4, 3), 3, (depth, 3, 3), (depth, 3), (3, 2), 2)
+    x, embedding, *leaves = random(backend, "float32", (7, 2), (7, 4), *shapes)
+    params = generic.MLPParams(*leaves)
+    y, _ = backend.ops.residual_mlp(x, embedding, params)
+    alone, cache = backend.ops.residual_mlp(x, embedding, params, keep=False)
+    np.testing.assert_array_equal(np.asarray(alone), np.asarray(y))
+    assert cache is None
+
+
 def test_arguments_are_counted():
     with on_the_cpu(), pytest.raises(ValueError, match="zip"):
         cupy_kernels.launch("mean", 1, np.dtype("float32"), 1, 2, 3)

@@ -1,0 +1,86 @@
+"""What may be done to a prediction before the chain sees it: guidance, and clipping of x0.
+
+Both turn predictors into predictors, so that every sampler takes them, and so does the bound.
+"""
+
+import sys
+
+from ddpm_np._arrays import Array, check_arrays, check_callable, check_choice, check_real, clamp
+from ddpm_np.elbo import Predictor
+from ddpm_np.posterior import TARGETS, Target, predicted_x0
+from ddpm_np.schedules import Schedule, check_schedule
+
+
+def guided(conditional: Predictor, unconditional: Predictor, guidance: float) -> Predictor:
+    """Classifier-free guidance, Ho & Salimans 2022 (arXiv 2207.12598), equation (6).
+
+        prediction = (1 + guidance) conditional(x_t, t) - guidance unconditional(x_t, t)
+
+    At fixed x_t and t the noise, x_0, the mean and the velocity are affine functions of each other,
+    and the factors sum to 1: guiding one of them guides all, whatever the network predicts.
+
+    Parameters
+    ----------
+    conditional, unconditional : callable (x_t, t) -> array of the shape of x_t
+        With the class, and without: :func:`ddpm_np.evaluation.predictor` with labels, and with
+        labels 0.
+    guidance : float
+        w of the paper, >= -1: 0 is conditional, -1 unconditional, and more exaggerates what tells
+        the class from the others. With 0 the unconditional predictor is not called.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the predictors cannot be called or guidance is out of range; in a call, if the
+        predictions do not agree.
+    """
+    check_callable("conditional", conditional)
+    check_callable("unconditional", unconditional)
+    w = check_real("guidance", guidance, -1.0, sys.float_info.max, closed=True)
+    if w == 0.0:
+        return conditional
+
+    def predict(x_t: Array, t: int) -> Array:
+        given, free = conditional(x_t, t), unconditional(x_t, t)
+        check_arrays(conditional=given, unconditional=free)
+        return (1.0 + w) * given - w * free
+
+    return predict
+
+
+def clipped(
+    schedule: Schedule, predict: Predictor, target: Target, low: float = -1.0, high: float = 1.0
+) -> Predictor:
+    """Predict x_0 within the range of the data, whatever the network predicts.
+
+        x0_theta = min(max(predicted_x0(x_t, t), low), high)
+
+    The result is a predictor of target "x0". Where all data lie in the range, clipping brings every
+    prediction nearer to x_0, and so can only raise the bound; it changes the model, not the bound.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    predict : callable (x_t, t) -> array of the shape of x_t
+    target : {"eps", "x0", "mean", "v"}
+        What it predicts.
+    low, high : float
+        low < high.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range.
+    """
+    check_schedule(schedule)
+    check_callable("predict", predict)
+    check_choice("target", target, TARGETS)
+    largest = sys.float_info.max
+    bottom, top = check_real("low", low, -largest, largest), check_real("high", high, -largest, largest)
+    if not bottom < top:
+        raise ValueError(f"low must be less than high, got low = {bottom:g}, high = {top:g}")
+
+    def predict_x0(x_t: Array, t: int) -> Array:
+        return clamp(predicted_x0(schedule, x_t, t, predict(x_t, t), target), bottom, top)
+
+    return predict_x0
