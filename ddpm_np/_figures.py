@@ -85,12 +85,18 @@ def checked_chain(
     name: str, frames: Sequence[ArrayLike], times: ArrayLike
 ) -> tuple[list[Floats], NDArray[Any]]:
     """Check a sequence of (n, 2) arrays and the time of each."""
-    t = np.asarray(times)
-    if t.ndim != 1 or not np.issubdtype(t.dtype, np.integer) or not len(t):
-        raise TypeError(f"times must be a non-empty sequence of integers, got {describe(times)}")
+    t = checked_times(times)
     if len(frames) != len(t):
         raise ValueError(f"{name} must hold one array for each of the {len(t)} times, got {len(frames)}")
     return [points_array(f"{name}[{i}]", frame, 2) for i, frame in enumerate(frames)], t
+
+
+def checked_times(times: ArrayLike) -> NDArray[Any]:
+    """Return times as an array of integers."""
+    t = np.asarray(times)
+    if t.ndim != 1 or not np.issubdtype(t.dtype, np.integer) or not len(t):
+        raise TypeError(f"times must be a non-empty sequence of integers, got {describe(times)}")
+    return t
 
 
 def checked_suffix(path: Path, allowed: tuple[str, ...]) -> str:

@@ -1,0 +1,253 @@
+"""Images of integer levels: loaded, checked, split, and brought to the network's scale and back."""
+
+import math
+import os
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_np._arrays import check_integer, check_real
+from ddpm_np.array_files import DataError, read_array
+from ddpm_np.randomness import DATA, generator
+from ddpm_np.schedules import Schedule, check_schedule, schedule_from_alpha_bar
+
+LEAST = 70
+"""Images that a split needs: ten each for validation and test."""
+MOST_CLASSES = 1000
+DIGITS_LEVELS = 17
+
+
+class ImageData(NamedTuple):
+    """Images, and what they show.
+
+    Attributes
+    ----------
+    images : integer array, shape (n, H, W, C)
+        Channels last, levels from 0.
+    labels : integer array, shape (n,), or None
+        From 1 to the number of classes; 0 is kept for "no class".
+    classes : tuple of int
+        What the file called class 1, 2, ...; empty without labels.
+    """
+
+    images: NDArray[np.int32]
+    labels: NDArray[np.int64] | None
+    classes: tuple[int, ...]
+
+    def fingerprint(self) -> str:
+        """Tell these data from others, in a few letters."""
+        crc = zlib.crc32(self.images.tobytes())
+        if self.labels is not None:
+            crc = zlib.crc32(self.labels.tobytes(), crc)
+        return f"{self.images.shape} {crc:08x}"
+
+
+class Split(NamedTuple):
+    """Which examples are for what; integer arrays that together hold each example once."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def split(n: int) -> Split:
+    """Cut n examples into three, at random but always the same way.
+
+    A seventh each, rounded down, for test and validation, the rest for training: in this order
+    from the permutation of 0..n-1 by ``generator(0, DATA)``. It depends on n alone, on no seed of
+    a run, so that the figures of all runs are about the same test images.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If n is no integer >= 70.
+    """
+    part = check_integer("n", n, LEAST) // 7
+    order = generator(0, DATA).permutation(n)
+    return Split(order[2 * part :], order[part : 2 * part], order[:part])
+
+
+def scale(images: NDArray[np.integer[Any]], levels: int, dtype: str = "float64") -> NDArray[Any]:
+    """Bring levels 0..levels-1 to [-1, 1], the grid of ``discretised_gaussian(levels)``.
+
+    x = 2 k / (levels - 1) - 1
+    """
+    top = check_integer("levels", levels, 2, 2**16) - 1
+    return ((2.0 * images - top) / top).astype(dtype)
+
+
+def to_levels(x: NDArray[Any], levels: int) -> NDArray[np.int64]:
+    """Round to the nearest level: :func:`scale` backwards, for any finite x."""
+    top = check_integer("levels", levels, 2, 2**16) - 1
+    k = np.rint((np.asarray(x, dtype=np.float64) + 1.0) * (top / 2.0))
+    return np.clip(k, 0, top).astype(np.int64)
+
+
+def log_snr_schedule(T: int, noise: float, signal: float = 0.03) -> Schedule:
+    """Even steps of the log signal-to-noise ratio, between a first noise and a last signal.
+
+        log(alpha_bar[t] / (1 - alpha_bar[t])) linear in t, for t = 1..T
+        sqrt(1 - alpha_bar[1]) = noise,  sqrt(alpha_bar[T]) = signal
+
+    Kingma et al. 2021, section 4.1 and appendix, fixed. Chains that start where noise begins to
+    hide levels have there as many steps as anywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If T is no integer >= 2, or noise or signal is not in (0, 1), or noise^2 + signal^2 >= 1.
+    """
+    steps = check_integer("T", T, 2)
+    first, last = check_real("noise", noise, 0.0, 1.0), check_real("signal", signal, 0.0, 1.0)
+    if first**2 + last**2 >= 1.0:
+        raise ValueError(f"noise^2 + signal^2 must be below 1, got {first:g}^2 + {last:g}^2")
+    ends = math.log1p(-(first**2)) - 2.0 * math.log(first), 2.0 * math.log(last) - math.log1p(-(last**2))
+    log_snr = np.linspace(*ends, steps)
+    return schedule_from_alpha_bar(np.concatenate([[1.0], 1.0 / (1.0 + np.exp(-log_snr))]))
+
+
+def merge_first_steps(schedule: Schedule, noise: float) -> Schedule:
+    """Merge the first steps into one, which takes x_0 to where there is at least this much noise.
+
+        alpha_bar' = 1, alpha_bar[s], ..., alpha_bar[T]
+        s = the first t with sqrt(1 - alpha_bar[t]) >= noise
+
+    For data of discrete levels: noise far below the distance of two levels hides nothing, and
+    the decoder undoes it; but a network that does not know of levels pays for every such step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If noise is no number in [0, 1), or all steps have less.
+    """
+    least = check_real("noise", noise, 0.0, 1.0, closed=True)
+    first = int(np.searchsorted(check_schedule(schedule).one_minus_alpha_bar, least**2))
+    if first > schedule.T:
+        raise ValueError(f"noise must not exceed that of x_T, got {noise:g}: no step is left")
+    if first <= 1:
+        return schedule
+    return schedule_from_alpha_bar(np.concatenate([[1.0], schedule.alpha_bar[first:]]))
+
+
+# --- where images come from ---------------------------------------------------------------
+
+
+def digits() -> ImageData:
+    """Return scikit-learn's handwritten digits: 1797 images of 8 x 8 x 1, 17 levels, 10 classes.
+
+    They come with the package; nothing is downloaded.
+
+    Raises
+    ------
+    DataError
+        If scikit-learn is not installed.
+    """
+    require_scikit_learn("the digits come with scikit-learn")
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return check_data("the digits", found.images, found.target, DIGITS_LEVELS)
+
+
+def require_scikit_learn(why: str) -> None:
+    """Raise DataError, with the install command, unless scikit-learn can be imported."""
+    try:
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise DataError(
+            f"{why}, which cannot be imported ({' '.join(str(error).split())}); "
+            'install it, in the project\'s folder, with: pip install -e ".[data]"'
+        ) from None
+
+
+def load_images(
+    path: str | os.PathLike[str],
+    *,
+    levels: int,
+    key: str = "images",
+    labels_key: str | None = None,
+    multiple: int = 1,
+) -> ImageData:
+    """Read images, and labels if asked, from an .npz or .npy file.
+
+    Parameters
+    ----------
+    path : path
+        An .npz file of named arrays, or an .npy file of one; the content decides which.
+    levels : int
+        From 2 to 65536.
+    key, labels_key : str
+        Names of the arrays in an .npz file.
+    multiple : int
+        Must divide height and width.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or :func:`check_data` refuses what it holds.
+    """
+    names = [key] if labels_key is None else [key, labels_key]
+    arrays = [read_array(path, name) for name in names]
+    return check_data(str(path), arrays[0], arrays[1] if labels_key else None, levels, multiple)
+
+
+def check_data(name: str, images: Any, labels: Any, levels: int, multiple: int = 1) -> ImageData:
+    """Return images of shape (n, H, W, C) and labels from 1, if they are what they should be.
+
+    Parameters
+    ----------
+    name : str
+        What to call them in messages.
+    images : array, shape (n, H, W) or (n, H, W, C)
+        Whole numbers 0..levels-1, of any integer or floating dtype; at least 70 images.
+    labels : array, shape (n,), or None
+        Whole numbers, of at least two and at most 1000 values.
+    levels : int
+    multiple : int
+        Must divide H and W.
+
+    Raises
+    ------
+    DataError
+        If they are not.
+    """
+    images = np.asarray(images)
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise DataError(f"{name}: images must have shape (n, H, W) or (n, H, W, C), got {images.shape}")
+    if len(images) < LEAST:
+        raise DataError(f"{name}: at least {LEAST} images are needed, got {len(images)}")
+    height, width = images.shape[1:3]
+    if height % multiple or width % multiple:
+        raise DataError(
+            f"{name}: height and width must be divisible by {multiple}, got {height} x {width}"
+        )
+    _check_whole(f"{name}: images", images)
+    low, high = images.min(), images.max()
+    if low < 0 or high > levels - 1:
+        raise DataError(
+            f"{name}: images of {levels} levels must lie in 0..{levels - 1}, got {low:g}..{high:g}"
+        )
+    whole = images.astype(np.int32).reshape(*images.shape[:3], -1)
+    if labels is None:
+        return ImageData(whole, None, ())
+    labels = np.asarray(labels)
+    if labels.shape != (len(images),):
+        raise DataError(f"{name}: labels must have shape ({len(images)},), got {labels.shape}")
+    _check_whole(f"{name}: labels", labels)
+    classes, numbers = np.unique(labels, return_inverse=True)
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        raise DataError(f"{name}: labels must take from 2 to {MOST_CLASSES} values, got {len(classes)}")
+    return ImageData(whole, numbers.astype(np.int64) + 1, tuple(map(int, classes)))
+
+
+def _check_whole(name: str, values: NDArray[Any]) -> None:
+    """Raise DataError unless all values are whole numbers, of an integer or floating dtype."""
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{name} must have an integer dtype, got {values.dtype}")
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            odd = ~(values == np.rint(values)) | np.isinf(values)
+        if np.any(odd):
+            raise DataError(f"{name} must be whole numbers, got {values[odd][0]:g}")

@@ -1,0 +1,146 @@
+"""The bound for every choice of the reverse variances, from one pass over the times.
+
+With one variance for all coordinates, a network enters the bound only by its squared errors
+
+    error[t] = ||mu_tilde - mu_theta||^2,  2 <= t <= T
+
+and by its mean at t = 1. They are measured once; terms and best variances follow from them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from ddpm_np._arrays import Array, Table, check_arrays, check_choice, check_finite, sum_features
+from ddpm_np.decoders import Decoder
+from ddpm_np.elbo import Elbo, Predictor, prior_term
+from ddpm_np.forward import q_sample
+from ddpm_np.losses import loss_constant, mean_loss_weight
+from ddpm_np.posterior import TARGETS, Target, q_posterior
+from ddpm_np.reverse import model_mean
+from ddpm_np.schedules import Schedule, check_schedule, check_table
+
+
+class StepErrors(NamedTuple):
+    """What a network gets wrong at each step; host arrays.
+
+    Attributes
+    ----------
+    x0 : array, shape (B, ...)
+        The observations that it was measured on.
+    squared : array, shape (T + 1, B)
+        ||mu_tilde - mu_theta||^2 for one draw of x_t each, float64; entry 0 is 0.
+    mean : array, shape of x0
+        mu_theta(x_1, 1), for the decoder.
+    """
+
+    x0: NDArray[Any]
+    squared: NDArray[np.float64]
+    mean: NDArray[Any]
+
+
+def step_errors(
+    schedule: Schedule,
+    predict: Predictor,
+    x0: NDArray[Any],
+    *,
+    noise: Callable[[int], NDArray[Any]],
+    target: Target = "eps",
+    asarray: Callable[[NDArray[Any]], Array] = np.asarray,
+    to_numpy: Callable[[Array], NDArray[Any]] = np.asarray,
+) -> StepErrors:
+    """Measure what a network gets wrong at each step.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    predict : callable (x_t, t) -> array of the shape of x_t
+    x0 : host array, shape (B, ...)
+        Observations; repeat them to average over more draws of x_t.
+    noise : callable t -> host array of the shape of x0
+        Standard normal draws.
+    target : {"eps", "x0", "mean", "v"}
+        What the network predicts.
+    asarray, to_numpy : callable
+        Bring host arrays to where ``predict`` computes, and results back.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not agree or x0 is not finite, or target is unknown.
+    """
+    T = check_schedule(schedule).T
+    check_choice("target", target, TARGETS)
+    check_arrays(x0=x0)
+    check_finite("x0", x0)
+    there = asarray(x0)
+    squared = np.zeros((T + 1, len(x0)))
+    for t in range(T, 0, -1):
+        x_t = q_sample(schedule, there, t, asarray(noise(t)))
+        mean = model_mean(schedule, x_t, t, predict(x_t, t), target)
+        truth, _ = q_posterior(schedule, there, x_t, t)
+        squared[t] = to_numpy(sum_features((truth - mean) ** 2))
+    return StepErrors(x0, squared, to_numpy(mean))
+
+
+def best_variance(schedule: Schedule, errors: StepErrors, decoder: Decoder) -> Table:
+    """Reverse variances that give these observations the highest bound; measure it on others.
+
+        sigma2[t] = beta_tilde[t] + mean of error[t] / d,  2 <= t <= T
+        sigma2[1] = argmax of the mean of decoder(x0, mean, sigma2[1])
+
+    As :func:`ddpm_np.exact.optimal_variance`, but for any decoder: its best variance is looked
+    for between beta_1 / 10^4 and 10 beta_1.
+
+    Returns
+    -------
+    Table, length T + 1
+        Entry 0 is 0.
+    """
+    d = errors.x0[0].size
+    table: Table = schedule.posterior_variance + np.mean(errors.squared, axis=1) / d
+    table[1] = schedule.beta[1]
+    table[1] *= np.exp(
+        minimize_scalar(
+            lambda shift: -np.mean(decoder(errors.x0, errors.mean, table[1] * np.exp(shift))),
+            bounds=(np.log(1e-4), np.log(10.0)),
+            method="bounded",
+            options={"xatol": 1e-3},
+        ).x
+    )
+    return table
+
+
+def elbo_from_errors(schedule: Schedule, errors: StepErrors, sigma2: Table, decoder: Decoder) -> Elbo:
+    """Return the bound for any reverse variances, as :func:`ddpm_np.elbo_decomposition` would.
+
+        L_{t-1} = -weight[t] error[t] + const[t]
+
+    with the weight of :func:`ddpm_np.mean_loss_weight` and the constant of
+    :func:`ddpm_np.loss_constant`.
+
+    Returns
+    -------
+    Elbo
+        On the host, float64, nats per example; L of shape (T + 1, B).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If sigma2 is no positive table of length T + 1.
+    """
+    T = check_schedule(schedule).T
+    variances = check_table("sigma2", sigma2, T)
+    L = np.zeros_like(errors.squared)
+    if T > 1:
+        t = np.arange(2, T + 1)
+        constant = loss_constant(schedule, t, variances, errors.x0[0].size)
+        L[2:] = (
+            constant[:, None] - mean_loss_weight(schedule, t, variances)[:, None] * errors.squared[2:]
+        )
+    L_T = prior_term(schedule, errors.x0.astype(np.float64))
+    L_0 = np.asarray(decoder(errors.x0, errors.mean, float(variances[1])), dtype=np.float64)
+    return Elbo(L_T, L, L_0, L_T + np.sum(L, axis=0) + L_0)
