@@ -87,7 +87,7 @@ def main() -> None:
             else:
                 answer = getattr(session, action)(**request)
         except Exception as error:  # the parent says what happened, and may go on
-            if type(error).__name__ != "BackendError":
+            if type(error).__name__ not in ("BackendError", "ModuleNotFoundError"):
                 traceback.print_exc()
             answer = {"error": " ".join(f"{error}".split()) or type(error).__name__}
         print(json.dumps(answer), file=answers, flush=True)
