@@ -276,13 +276,11 @@ def batches(
         if labels is not None:
             kept = rng.random((together, batch_size)) >= unlabelled
             drawn += (np.where(kept, labels[rows], 0),)
-        for values in drawn:
-            values.flags.writeable = False  # the next call for this step must find them as they were
         return drawn
 
     def batch(step: int) -> Batch:
         block, place = divmod(step, together)
-        return tuple(values[place] for values in draw(block))
+        return tuple(values[place].copy() for values in draw(block))  # which callers may write to
 
     return batch
 
