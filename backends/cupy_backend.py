@@ -14,7 +14,7 @@ from typing import Any
 
 from backends.base import Backend, BackendError, host_asarray, host_normal
 from ddpm_np.nn import ops
-from ddpm_np.nn.ops import MLPParams, Ops, describe
+from ddpm_np.nn.ops import MLPParams, Ops, check_mlp, describe
 from ddpm_np.randomness import generator
 
 try:
@@ -110,18 +110,8 @@ def residual_mlp(x: Any, embedding: Any, params: MLPParams, keep: bool = True) -
     """Fused :func:`ddpm_np.nn.ops.residual_mlp`: a product and a kernel for each layer."""
     x, embedding, *leaves = _own(x=x, embedding=embedding, **params._asdict())
     params = MLPParams(*leaves)
-    rows, (d, n), (size, _) = len(x), params.weight.shape, params.time_weight.shape
-    depth, m = len(params.hidden_weight), params.out_weight.shape[1]
-    expected = ((d, n), (size, n), (n,), (depth, n, n), (depth, n), (n, m), (m,))
-    if (
-        x.shape != (rows, d)
-        or embedding.shape not in ((rows, size), (1, size))
-        or tuple(leaf.shape for leaf in leaves) != expected
-    ):
-        raise ValueError(
-            f"params of shapes {', '.join(str(leaf.shape) for leaf in leaves)} "
-            f"do not go with x of shape {x.shape} and an embedding of shape {embedding.shape}"
-        )
+    check_mlp(x, embedding, params)
+    rows, n, depth = len(x), len(params.bias), len(params.hidden_weight)
     layers = depth + 1 if keep else min(depth + 1, 2)  # then they take turns
     hidden, slopes = (cupy.empty((layers, rows, n), x.dtype) for _ in range(2))
     shift = embedding @ params.time_weight

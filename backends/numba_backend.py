@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -20,7 +21,7 @@ import numpy as np
 
 from backends.base import Backend, BackendError, host_asarray, host_normal
 from ddpm_np.nn import ops
-from ddpm_np.nn.ops import MLPParams, Ops, describe
+from ddpm_np.nn.ops import MLPParams, Ops, check_mlp, describe
 
 try:
     from backends import numba_convolution as convolution
@@ -109,12 +110,8 @@ def residual_mlp(x: Any, embedding: Any, params: MLPParams, keep: bool = True) -
     params = MLPParams(*leaves)
     if x.dtype != np.float32:
         return ops.residual_mlp(x, embedding, params, keep)
+    check_mlp(x, embedding, params)
     rows, n, depth, m = len(x), len(params.bias), len(params.hidden_weight), len(params.out_bias)
-    expected = (
-        *((x.shape[-1], n), (embedding.shape[-1], n), (n,)),
-        *((depth, n, n), (depth, n), (n, m), (m,)),
-    )
-    _check_params(leaves, expected, x, embedding)
     room = rows if keep else min(rows, kernels.BLOCK)
     hidden, slopes = np.empty((2, depth + 1, room, n), np.float32)
     y = np.empty((rows, m), np.float32)
@@ -129,18 +126,10 @@ def residual_mlp_backward(dy: Any, cache: Any, params: MLPParams) -> tuple[Any, 
     if dy.dtype != np.float32:
         return ops.residual_mlp_backward(dy, cache, params)
     x, embedding, hidden, slopes = cache
-    layers, rows, n = hidden.shape
-    m = params.out_weight.shape[1]
-    expected = (
-        *((x.shape[1], n), (embedding.shape[1], n), (n,)),
-        *((layers - 1, n, n), (layers - 1, n), (n, m), (m,)),
-    )
-    _check_params(leaves, expected, x, embedding)
-    _shapes(dy=(dy, (rows, m)))
-    dx, grads = (
-        np.empty_like(x),
-        MLPParams(*(np.zeros_like(leaf) for leaf in leaves)),
-    )
+    check_mlp(x, embedding, params)
+    layers, n = len(params.hidden_weight) + 1, len(params.bias)
+    _shapes(dy=(dy, (len(x), len(params.out_bias))), cache=(hidden, (layers, len(x), n)))
+    dx, grads = np.empty_like(x), MLPParams(*(np.zeros_like(leaf) for leaf in leaves))
     kernels.residual_mlp_backward(
         dy, x, embedding, hidden, slopes,
         params.weight, params.hidden_weight, params.out_weight, dx, *grads,
@@ -295,7 +284,8 @@ def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> It
     parts = [slice(start, min(start + step, size)) for start in range(0, size, step)]
     if len(parts) <= 1 or tiles.THREADS == 1:
         return map(function, parts)
-    return _threads(os.getpid()).map(function, parts)
+    contexts = [copy_context() for _ in parts]  # np.errstate, which threads do not share otherwise
+    return _threads(os.getpid()).map(lambda context, part: context.run(function, part), contexts, parts)
 
 
 @functools.lru_cache(maxsize=1)
@@ -339,16 +329,6 @@ def _shapes(**arrays: tuple[Any, tuple[int, ...]]) -> None:
     for name, (array, shape) in arrays.items():
         if array.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-
-
-def _check_params(leaves: list[Any], expected: Any, x: Any, embedding: Any) -> None:
-    """Refuse parameters of other shapes than the network's, and an embedding of another length."""
-    shapes = tuple(leaf.shape for leaf in leaves)
-    if shapes != expected or x.ndim != 2 or embedding.ndim != 2 or len(embedding) not in (len(x), 1):
-        raise ValueError(
-            f"params of shapes {', '.join(map(str, shapes))} do not go with "
-            f"x of shape {x.shape} and an embedding of shape {embedding.shape}"
-        )
 
 
 def _padded(x: Any, k: int) -> Any:

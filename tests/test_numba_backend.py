@@ -183,3 +183,12 @@ def test_kernels_refuse_other_shapes(op, arguments, named):
     """They check no bounds themselves."""
     with pytest.raises(ValueError, match=f"{named} must have shape"):
         getattr(BACKEND.ops, op)(*arguments)
+
+
+def test_parts_see_what_the_caller_set_for_floating_point_errors():
+    """Threads start without it: a run that looks for infinity itself would warn of it all the same."""
+    with np.errstate(over="ignore", invalid="raise"):
+        expected = np.geterr()
+        found = list(BACKEND.ops.in_parts(lambda part: np.geterr(), 5000))
+    assert len(found) > 1
+    assert all(one == expected for one in found)

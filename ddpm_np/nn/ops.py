@@ -109,6 +109,25 @@ def residual_mlp_backward(dy: Array, cache: Any, params: MLPParams) -> tuple[Arr
     )
 
 
+def check_mlp(x: Array, embedding: Array, params: MLPParams) -> None:
+    """Refuse arguments of :func:`residual_mlp` that do not go together; for kernels, which go by sizes.
+
+    Raises
+    ------
+    ValueError
+        If a shape is not what the others ask for.
+    """
+    n, depth, m = params.bias.shape[0], params.hidden_weight.shape[0], params.out_bias.shape[0]
+    inputs = (*x.shape[1:], n), (*embedding.shape[1:], n), (n,)
+    expected = (*inputs, (depth, n, n), (depth, n), (n, m), (m,))
+    found = tuple(leaf.shape for leaf in params)
+    if found != expected or embedding.shape[0] not in (x.shape[0], 1):
+        raise ValueError(
+            f"params of shapes {', '.join(map(str, found))} do not go with "
+            f"x of shape {x.shape} and an embedding of shape {embedding.shape}"
+        )
+
+
 def conv2d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
     """Convolution of channels-last images, as a sum over shifted slices, and a bias.
 
