@@ -51,6 +51,7 @@ def make() -> Backend:
             silu=silu,
             residual_mlp=residual_mlp,
             residual_mlp_backward=residual_mlp_backward,
+            residual_mlp_loss=residual_mlp_loss,
             conv2d=conv2d,
             conv2d_backward=conv2d_backward,
             group_norm=group_norm,
@@ -135,6 +136,26 @@ def residual_mlp_backward(dy: Any, cache: Any, params: MLPParams) -> tuple[Any, 
         params.weight, params.hidden_weight, params.out_weight, dx, *grads,
     )  # fmt: skip
     return dx, grads
+
+
+def residual_mlp_loss(
+    x: Any, embedding: Any, params: MLPParams, truth: Any, loss_weight: Any
+) -> tuple[Any, Any]:
+    """Fused :func:`ddpm_np.nn.ops.residual_mlp_loss`; the weight is a number, or one for each row."""
+    x, embedding, truth, *leaves = _own(x=x, embedding=embedding, truth=truth, **params._asdict())
+    params = MLPParams(*leaves)
+    if isinstance(loss_weight, int | float):
+        loss_weight = np.full((1, 1), loss_weight, x.dtype)
+    _, loss_weight = _own(x=x, loss_weight=loss_weight)
+    if x.dtype != np.float32:
+        return ops.residual_mlp_loss(x, embedding, params, truth, loss_weight)
+    check_mlp(x, embedding, params)
+    _shapes(truth=(truth, (len(x), len(params.out_bias))))
+    if loss_weight.shape != (1, 1):
+        _shapes(loss_weight=(loss_weight, (len(x), 1)))
+    gradient = np.zeros(sum(leaf.size for leaf in leaves), np.float32)
+    loss = kernels.residual_mlp_loss(x, embedding, *leaves, truth, loss_weight, gradient)
+    return np.float32(loss), gradient
 
 
 def conv2d(x: Any, weight: Any, bias: Any, stride: int) -> Any:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from backends.numba_tiles import REAL, address, compiled, inlined, product, transpose
+from backends.numba_tiles import REAL, address, compiled, inlined, product, summing, transpose
 
 BLOCK = 32
 """Rows that go through all layers before the next ones: they stay in the first cache."""
+BACK_AND_FORTH = 128
+"""Rows that go through all layers and back before the next ones: they stay in the second cache."""
 
 
 @compiled
@@ -37,16 +39,35 @@ def linear_backward(dy: Any, x: Any, weight: Any, dx: Any, dweight: Any, dbias: 
     for i in range(rows):
         for j in range(m):
             dbias[j] += dy[i, j]
-    product(
-        address(x, 0), 1, 0, n, address(dy, 0), 0, m,
-        address(dweight, 0), m, n, m, 1, rows,
-    )  # fmt: skip
+    _add_xtd(x, dy, dweight)
     turned = np.empty((m, n), REAL)
     transpose(weight, turned)
     product(
         address(dy, 0), m, 0, 1, address(turned, 0), 0, n,
         address(dx, 0), n, rows, n, 1, m,
     )  # fmt: skip
+
+
+@compiled
+def _add_xtd(x: Any, d: Any, result: Any) -> None:
+    """Add x.T @ d to the result: how weights' gradients come from rows and theirs."""
+    rows, n, m = x.shape[0], x.shape[1], d.shape[1]
+    product(
+        address(x, 0), 1, 0, n, address(d, 0), 0, m,
+        address(result, 0), m, n, m, 1, rows,
+    )  # fmt: skip
+
+
+@summing
+def _rows_times_columns(x: Any, columns: Any, bias: Any, y: Any) -> None:
+    """Write x @ columns.T + bias to y, for a few columns: fewer than fill a vector."""
+    rows, n = x.shape
+    for i in range(rows):
+        for j in range(len(columns)):
+            total = bias[j]
+            for k in range(n):
+                total += x[i, k] * columns[j, k]
+            y[i, j] = total
 
 
 # --- SiLU ---------------------------------------------------------------------------------
@@ -102,6 +123,8 @@ def residual_mlp(
     rows = x.shape[0]
     d, size, m = weight.shape[0], time_weight.shape[0], out_weight.shape[1]
     shared = embedding.shape[0] != rows
+    out_turned = np.empty((m, n), REAL)
+    transpose(out_weight, out_turned)
     shift = bias.copy()
     if shared:
         product(
@@ -142,14 +165,7 @@ def residual_mlp(
                 for j in range(n):
                     change, slopes[l, i, j] = _silu(hidden[l, i, j])
                     hidden[l, i, j] = hidden[l - 1, i, j] + change
-        for i in range(top, bottom):
-            for j in range(m):
-                y[i, j] = out_bias[j]
-        start = (layers - 1) * room * n + here
-        product(
-            address(hidden, start), n, 0, 1, address(out_weight, 0), 0, m,
-            address(y, top * m), m, count, m, 1, n,
-        )  # fmt: skip
+        _rows_times_columns(hidden[layers - 1, first:last], out_turned, out_bias, y[top:bottom])
 
 
 @compiled
@@ -160,68 +176,131 @@ def residual_mlp_backward(
     dhidden_weight: Any, dhidden_bias: Any, dout_weight: Any, dout_bias: Any,
 ) -> None:  # fmt: skip
     """Add the gradients of the parameters to what is there, and write that of x."""
-    layers, rows, n = hidden.shape
-    d, size, m = weight.shape[0], embedding.shape[1], out_weight.shape[1]
-    dz, dh = np.empty((rows, n), REAL), np.zeros((rows, n), REAL)
-    turned = np.empty((n, n), REAL)
+    rows, d = x.shape
+    n = weight.shape[1]
+    dz = np.empty((rows, n), REAL)
+    _backward(
+        dy, x, hidden, slopes, _all_turned(hidden_weight), out_weight, dz,
+        dweight, dbias, dhidden_weight, dhidden_bias, dout_weight, dout_bias,
+    )  # fmt: skip
+    _add_xtd(embedding, dz if len(embedding) == rows else dbias.reshape((1, n)), dtime_weight)
+    dx[:] = 0
+    turned = np.empty((n, d), REAL)
+    transpose(weight, turned)
+    product(
+        address(dz, 0), n, 0, 1, address(turned, 0), 0, d,
+        address(dx, 0), d, rows, d, 1, n,
+    )  # fmt: skip
 
+
+@compiled
+def residual_mlp_loss(
+    x: Any, embedding: Any, weight: Any, time_weight: Any, bias: Any,
+    hidden_weight: Any, hidden_bias: Any, out_weight: Any, out_bias: Any,
+    truth: Any, loss_weight: Any, gradient: Any,
+) -> Any:  # fmt: skip
+    """Return the squared error of residual_mlp; add its gradient to what is there, leaf after leaf."""
+    rows, n, m = len(x), len(bias), len(out_bias)
+    layers = len(hidden_weight) + 1
+    shared = len(embedding) != rows
+    dweight, rest = _cut(gradient, weight)
+    dtime_weight, rest = _cut(rest, time_weight)
+    dbias, rest = _cut(rest, bias)
+    dhidden_weight, rest = _cut(rest, hidden_weight)
+    dhidden_bias, rest = _cut(rest, hidden_bias)
+    dout_weight, dout_bias = _cut(rest, out_weight)
+    turned = _all_turned(hidden_weight)
+    # One allocation, and less than the allocator would hand back to the system each time.
+    scratch = np.empty((2 * layers + 1) * min(rows, BACK_AND_FORTH) * n, REAL)
+    total = 0.0
+    for top in range(0, rows, BACK_AND_FORTH):
+        bottom = min(top + BACK_AND_FORTH, rows)
+        count = bottom - top
+        some, times = x[top:bottom], embedding if shared else embedding[top:bottom]
+        size = layers * count * n
+        hidden = scratch[:size].reshape((layers, count, n))
+        slopes = scratch[size : 2 * size].reshape((layers, count, n))
+        dz = scratch[2 * size : 2 * size + count * n].reshape((count, n))
+        y = np.empty((count, m), REAL)
+        residual_mlp(
+            some, times, weight, time_weight, bias, hidden_weight, hidden_bias, out_weight, out_bias,
+            hidden, slopes, y,
+        )  # fmt: skip
+        for i in range(count):
+            w = loss_weight[top + i, 0] if len(loss_weight) > 1 else loss_weight[0, 0]
+            scale = w * REAL(2.0 / truth.size)
+            for j in range(m):
+                error = y[i, j] - truth[top + i, j]
+                total += np.float64(w * error * error)
+                y[i, j] = scale * error
+        _backward(
+            y, some, hidden, slopes, turned, out_weight, dz,
+            dweight, dbias, dhidden_weight, dhidden_bias, dout_weight, dout_bias,
+        )  # fmt: skip
+        if not shared:
+            _add_xtd(times, dz, dtime_weight)
+    if shared:
+        _add_xtd(embedding, dbias.reshape((1, n)), dtime_weight)
+    return total / truth.size
+
+
+@compiled
+def _cut(flat: Any, leaf: Any) -> Any:
+    """The start of a flat array in the shape of a leaf, and the rest."""
+    return flat[: leaf.size].reshape(leaf.shape), flat[leaf.size :]
+
+
+@compiled
+def _all_turned(hidden_weight: Any) -> Any:
+    turned = np.empty_like(hidden_weight)
+    for l in range(len(turned)):  # noqa: E741
+        transpose(hidden_weight[l], turned[l])
+    return turned
+
+
+@compiled
+def _backward(
+    dy: Any, x: Any, hidden: Any, slopes: Any, turned: Any, out_weight: Any, dz: Any,
+    dweight: Any, dbias: Any, dhidden_weight: Any, dhidden_bias: Any, dout_weight: Any, dout_bias: Any,
+) -> None:  # fmt: skip
+    """Add gradients of all parameters but time_weight, which that of the first layer, dz, yields."""
+    layers, rows, n = hidden.shape
+    m = len(dout_bias)
+    dh = np.zeros((rows, n), REAL)
     for i in range(rows):
         for j in range(m):
             dout_bias[j] += dy[i, j]
-    product(
-        address(hidden, (layers - 1) * rows * n), 1, 0, n, address(dy, 0), 0, m,
-        address(dout_weight, 0), m, n, m, 1, rows,
-    )  # fmt: skip
+    dout_turned = np.zeros((m, n), REAL)
+    _add_xtd(dy, hidden[layers - 1], dout_turned)  # its few columns as rows
+    for i in range(n):
+        for j in range(m):
+            dout_weight[i, j] += dout_turned[j, i]
     out_turned = np.empty((m, n), REAL)
     transpose(out_weight, out_turned)
     product(
         address(dy, 0), m, 0, 1, address(out_turned, 0), 0, n,
         address(dh, 0), n, rows, n, 1, m,
     )  # fmt: skip
-
     for l in range(layers - 1, 0, -1):  # noqa: E741
-        for i in range(rows):
-            for j in range(n):
-                d_ij = dh[i, j] * slopes[l, i, j]
-                dz[i, j] = d_ij
-                dhidden_bias[l - 1, j] += d_ij
-        start = (l - 1) * n * n
+        _through_silu(dh, slopes[l], dz, dhidden_bias[l - 1])
+        _add_xtd(hidden[l - 1], dz, dhidden_weight[l - 1])
         product(
-            address(hidden, (l - 1) * rows * n), 1, 0, n, address(dz, 0), 0, n,
-            address(dhidden_weight, start), n, n, n, 1, rows,
-        )  # fmt: skip
-        transpose(hidden_weight[l - 1], turned)
-        product(
-            address(dz, 0), n, 0, 1, address(turned, 0), 0, n,
+            address(dz, 0), n, 0, 1, address(turned, (l - 1) * n * n), 0, n,
             address(dh, 0), n, rows, n, 1, n,
         )  # fmt: skip
+    _through_silu(dh, slopes[0], dz, dbias)
+    _add_xtd(x, dz, dweight)
 
+
+@compiled
+def _through_silu(dh: Any, slope: Any, dz: Any, dbias: Any) -> None:
+    """Write dh * slope, and add its rows to the bias's gradient."""
+    rows, n = dh.shape
     for i in range(rows):
         for j in range(n):
-            d_ij = dh[i, j] * slopes[0, i, j]
-            dz[i, j] = d_ij
-            dbias[j] += d_ij
-    product(
-        address(x, 0), 1, 0, d, address(dz, 0), 0, n,
-        address(dweight, 0), n, d, n, 1, rows,
-    )  # fmt: skip
-    if embedding.shape[0] == rows:
-        product(
-            address(embedding, 0), 1, 0, size, address(dz, 0), 0, n,
-            address(dtime_weight, 0), n, size, n, 1, rows,
-        )  # fmt: skip
-    else:
-        product(
-            address(embedding, 0), 1, 0, size, address(dbias, 0), 0, n,
-            address(dtime_weight, 0), n, size, n, 1, 1,
-        )  # fmt: skip
-    dx[:] = 0
-    in_turned = np.empty((n, d), REAL)
-    transpose(weight, in_turned)
-    product(
-        address(dz, 0), n, 0, 1, address(in_turned, 0), 0, d,
-        address(dx, 0), d, rows, d, 1, n,
-    )  # fmt: skip
+            d = dh[i, j] * slope[i, j]
+            dz[i, j] = d
+            dbias[j] += d
 
 
 # --- losses and optimizers, in float64 too ------------------------------------------------

@@ -22,6 +22,7 @@ from numba.extending import intrinsic
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 compiled = njit(**_OPTIONS)
 inlined = njit(inline="always", **_OPTIONS)
+summing = njit(**_OPTIONS | {"fastmath": {"contract", "nsz", "reassoc"}})  # sums in any order
 REAL = np.float32
 
 # --- the register tile --------------------------------------------------------------------
@@ -176,16 +177,55 @@ def product(
         j += width
 
 
+@intrinsic
+def _turn(typing: Any, a: Any, a_row: Any, result: Any, result_row: Any) -> Any:
+    """Transpose a square of LANES x LANES numbers; rows of a and result lie so far apart.
+
+    In log2(LANES) rounds, each of which swaps the off-diagonal halves of all squares half as large.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        a, a_row, result, result_row = values
+        integer, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
+
+        def place(start: Any, row: Any, i: int) -> Any:
+            at = builder.gep(start, [builder.mul(row, integer(i))])
+            return builder.bitcast(at, vector.as_pointer())
+
+        def mix(first: Any, second: Any, lanes: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes)
+            return builder.shuffle_vector(first, second, mask)
+
+        rows = [builder.load(place(a, a_row, i), align=4) for i in range(LANES)]
+        half = LANES // 2
+        while half:
+            upper = [k if not k & half else k - half + LANES for k in range(LANES)]
+            lower = [k + half if not k & half else k + LANES for k in range(LANES)]
+            for i in range(LANES):
+                if not i & half:
+                    first, second = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = mix(first, second, upper), mix(first, second, lower)
+            half //= 2
+        for i, row in enumerate(rows):
+            builder.store(row, place(result, result_row, i), align=4)
+        return context.get_dummy_value()
+
+    return types.void(a, a_row, result, result_row), generate
+
+
 @compiled
 def transpose(a: Any, result: Any) -> None:
-    """Write the transpose of a, in strips of 16 rows, which stay in the first cache."""
+    """Write the transpose of a, by squares of LANES x LANES, and what is left one by one."""
     rows, columns = a.shape
-    for top in range(0, rows - 15, 16):
-        for j in range(columns):
-            for i in range(16):
-                result[j, top + i] = a[top + i, j]
-    for i in range(rows - rows % 16, rows):
-        for j in range(columns):
+    for top in range(0, rows - LANES + 1, LANES):
+        for left in range(0, columns - LANES + 1, LANES):
+            _turn(
+                address(a, top * columns + left), columns,
+                address(result, left * rows + top), rows,
+            )  # fmt: skip
+    bottom, right = rows - rows % LANES, columns - columns % LANES
+    for i in range(rows):
+        for j in range(right if i < bottom else 0, columns):
             result[j, i] = a[i, j]
 
 

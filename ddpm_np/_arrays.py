@@ -172,6 +172,8 @@ def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times
     """
     if type(t) is int and minimum <= t <= T:
         return t
+    if type(t) is np.ndarray and batch and _are_times(t, T, batch, minimum):
+        return t
     if isinstance(t, list | tuple):
         raise TypeError(
             f"t must be an integer between {minimum} and {T}, got {describe(t)}; "
@@ -200,6 +202,13 @@ def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times
     return times.astype(np.int64, copy=False)  # so that t - 1 and t + 1 cannot wrap
 
 
+def _are_times(t: NDArray[Any], T: int, batch: int, minimum: int) -> bool:
+    """Say whether these are times for :func:`check_times` as they are: the usual case, in a hurry."""
+    if t.dtype != np.int64 or t.shape != (batch,):
+        return False
+    return bool(minimum <= np.minimum.reduce(t) and np.maximum.reduce(t) <= T)
+
+
 def coefficient(values: Any, like: Array) -> Array | float:
     """Make host float64 coefficients, taken from a table at t, ready to multiply ``like``.
 
@@ -220,7 +229,7 @@ def cast(values: Any, like: Array) -> Array | float:
     """Return :func:`coefficient` of values that are known to fit, such as those in [0, 1]."""
     if np.ndim(values) == 0:
         return float(values)
-    column = np.reshape(values, (-1,) + (1,) * (len(like.shape) - 1))
+    column = values.reshape((-1,) + (1,) * (len(like.shape) - 1))
     if type(like) is np.ndarray:
         return column.astype(like.dtype, copy=False)
     return array_namespace(like).asarray(column, dtype=like.dtype, device=device(like))

@@ -122,7 +122,7 @@ def q_moments(schedule: Schedule, x0: Array, t: Array | int) -> tuple[Array, Arr
     """
     check_arrays(x0=x0)
     t = check_times(t, check_schedule(schedule).T, x0.shape[0], minimum=0)
-    mean = coefficient(np.sqrt(schedule.alpha_bar[t]), x0) * x0
+    mean = coefficient(schedule.sqrt_alpha_bar[t], x0) * x0
     return mean, coefficient_array(schedule.one_minus_alpha_bar[t], x0)
 
 
@@ -157,6 +157,6 @@ def q_sample(schedule: Schedule, x0: Array, t: Array | int, noise: Array) -> Arr
 
 def noised(schedule: Schedule, x0: Array, t: Times, noise: Array) -> Array:
     """Compute :func:`q_sample` for arguments that were checked, M2 (27)."""
-    signal = cast(np.sqrt(schedule.alpha_bar[t]), x0)
-    sigma = cast(np.sqrt(schedule.one_minus_alpha_bar[t]), x0)
+    signal = cast(schedule.sqrt_alpha_bar[t], x0)
+    sigma = cast(schedule.sqrt_one_minus_alpha_bar[t], x0)
     return signal * x0 + sigma * noise

@@ -36,7 +36,7 @@ def posterior_mean_coefficients(schedule: Schedule, t: Array | int) -> tuple[Tab
     t = check_times(t, check_schedule(schedule).T, None)
     variance = schedule.one_minus_alpha_bar
     c_xt = np.sqrt(schedule.alpha[t]) * variance[t - 1] / variance[t]
-    c_x0 = np.sqrt(schedule.alpha_bar[t - 1]) * (schedule.beta[t] / variance[t])
+    c_x0 = schedule.sqrt_alpha_bar[t - 1] * (schedule.beta[t] / variance[t])
     return c_xt, c_x0
 
 
@@ -95,7 +95,7 @@ def posterior_mean_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps:
     check_arrays(x_t=x_t, eps=eps)
     t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
     root_alpha = np.sqrt(schedule.alpha[t])
-    scale = coefficient(schedule.beta[t] / np.sqrt(schedule.one_minus_alpha_bar[t]) / root_alpha, x_t)
+    scale = coefficient(schedule.beta[t] / schedule.sqrt_one_minus_alpha_bar[t] / root_alpha, x_t)
     return coefficient(1.0 / root_alpha, x_t) * x_t - scale * eps
 
 
@@ -111,7 +111,7 @@ def x0_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps: Array) -> A
     t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
     with np.errstate(over="ignore"):  # coefficient refuses infinity, and says why
         inverse_signal = np.exp(-0.5 * schedule.log_alpha_bar[t])
-    sigma = np.sqrt(schedule.one_minus_alpha_bar[t])
+    sigma = schedule.sqrt_one_minus_alpha_bar[t]
     return coefficient(inverse_signal, x_t) * x_t - coefficient(sigma * inverse_signal, x_t) * eps
 
 
@@ -124,8 +124,8 @@ def eps_from_x0(schedule: Schedule, x_t: Array, t: Array | int, x0: Array) -> Ar
     """
     check_arrays(x_t=x_t, x0=x0)
     t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
-    inverse_sigma = 1.0 / np.sqrt(schedule.one_minus_alpha_bar[t])
-    signal = np.sqrt(schedule.alpha_bar[t])
+    inverse_sigma = 1.0 / schedule.sqrt_one_minus_alpha_bar[t]
+    signal = schedule.sqrt_alpha_bar[t]
     return coefficient(inverse_sigma, x_t) * x_t - coefficient(signal * inverse_sigma, x_t) * x0
 
 
@@ -152,7 +152,7 @@ def v_from_x0_and_eps(schedule: Schedule, t: Array | int, x0: Array, eps: Array)
     """
     check_arrays(x0=x0, eps=eps)
     t = check_times(t, check_schedule(schedule).T, x0.shape[0])
-    signal, sigma = np.sqrt(schedule.alpha_bar[t]), np.sqrt(schedule.one_minus_alpha_bar[t])
+    signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
     return coefficient(signal, x0) * eps - coefficient(sigma, x0) * x0
 
 
@@ -165,7 +165,7 @@ def x0_from_v(schedule: Schedule, x_t: Array, t: Array | int, v: Array) -> Array
     """
     check_arrays(x_t=x_t, v=v)
     t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
-    signal, sigma = np.sqrt(schedule.alpha_bar[t]), np.sqrt(schedule.one_minus_alpha_bar[t])
+    signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
     return coefficient(signal, x_t) * x_t - coefficient(sigma, x_t) * v
 
 
@@ -178,7 +178,7 @@ def eps_from_v(schedule: Schedule, x_t: Array, t: Array | int, v: Array) -> Arra
     """
     check_arrays(x_t=x_t, v=v)
     t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
-    signal, sigma = np.sqrt(schedule.alpha_bar[t]), np.sqrt(schedule.one_minus_alpha_bar[t])
+    signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
     return coefficient(sigma, x_t) * x_t + coefficient(signal, x_t) * v
 
 
@@ -220,9 +220,9 @@ def true_target(schedule: Schedule, x0: Array, t: Times, noise: Array, target: T
     if target == "v":
         return v_from_x0_and_eps(schedule, t, x0, noise)
     # (26) at x_t = q_sample(x0, noise), collected by x0 and noise
-    slope = coefficient(np.sqrt(schedule.alpha_bar[t - 1]), x0)
+    slope = coefficient(schedule.sqrt_alpha_bar[t - 1], x0)
     c_xt, _ = posterior_mean_coefficients(schedule, t)
-    return slope * x0 + coefficient(c_xt * np.sqrt(schedule.one_minus_alpha_bar[t]), x0) * noise
+    return slope * x0 + coefficient(c_xt * schedule.sqrt_one_minus_alpha_bar[t], x0) * noise
 
 
 def predicted_x0(
@@ -259,7 +259,7 @@ def predicted_eps(
     t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
     if target == "eps":
         return prediction
-    scale = np.sqrt(schedule.one_minus_alpha_bar[t]) / schedule.beta[t]
+    scale = schedule.sqrt_one_minus_alpha_bar[t] / schedule.beta[t]
     return (x_t - coefficient(np.sqrt(schedule.alpha[t]), x_t) * prediction) * coefficient(scale, x_t)
 
 

@@ -4,9 +4,10 @@ Time runs t = 1 ... T as in the equations. Tables have length T + 1, so that ``a
 is the product of alpha_1 ... alpha_t, and index 0 is the data end: ``alpha_bar[0] == 1``.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,23 @@ class Schedule:
         """The number of steps."""
         return len(self.beta) - 1
 
+    @functools.cached_property
+    def sqrt_alpha_bar(self) -> Table:
+        """sqrt(alpha_bar_t), what is left of x_0 in x_t (27)."""
+        return _read_only(np.sqrt(self.alpha_bar))
+
+    @functools.cached_property
+    def sqrt_one_minus_alpha_bar(self) -> Table:
+        """sqrt(1 - alpha_bar_t), what there is of noise in x_t (27)."""
+        return _read_only(np.sqrt(self.one_minus_alpha_bar))
+
     def __post_init__(self) -> None:
-        for table in vars(self).values():
-            table.flags.writeable = False
+        for field in fields(self):
+            _read_only(getattr(self, field.name))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Schedule, tuple(vars(self).values())  # so that copies are read-only too
+        # so that copies are read-only too
+        return Schedule, tuple(getattr(self, field.name) for field in fields(self))
 
     def __repr__(self) -> str:
         return (
@@ -246,6 +258,11 @@ def _schedule(
     posterior_variance = np.zeros_like(beta)
     posterior_variance[1:] = one_minus_alpha_bar[:-1] / one_minus_alpha_bar[1:] * beta[1:]
     return Schedule(beta, alpha, alpha_bar, log_alpha_bar, one_minus_alpha_bar, posterior_variance)
+
+
+def _read_only(table: Table) -> Table:
+    table.flags.writeable = False
+    return table
 
 
 def _as_table(name: str, values: object) -> Table:

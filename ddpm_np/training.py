@@ -26,7 +26,7 @@ from ddpm_np._arrays import (
     describe,
 )
 from ddpm_np.forward import noised
-from ddpm_np.nn.denoisers import Denoiser
+from ddpm_np.nn.denoisers import Denoiser, loss_and_gradient
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
 from ddpm_np.nn.tree import Layout, Tree, ravel
@@ -63,6 +63,8 @@ class Recipe:
     ----------
     schedule : Schedule
     denoiser : Denoiser
+        One with a method ``loss_and_gradient``, as :class:`ddpm_np.nn.MLPDenoiser` has, is
+        trained by that, in one go.
     optimizer : Adam
     target : {"eps", "x0", "mean", "v"}
         What the network predicts.
@@ -171,12 +173,14 @@ def train_step(
     if x0.dtype != state.params.dtype:
         raise TypeError(f"x0 must have the parameters' dtype, {state.params.dtype}, got {x0.dtype}")
     size = x0.shape[0]
-    times = np.broadcast_to(check_times(t, recipe.schedule.T, size), (size,))
+    times = check_times(t, recipe.schedule.T, size)
+    if isinstance(times, int):
+        times = np.full(size, times)
     params = recipe.layout.unravel(state.params)
 
     def part(rows: slice) -> tuple[Array, Array]:
         own = (x0[rows, ...], times[rows], noise[rows, ...], None if labels is None else labels[rows])
-        return loss_and_gradient(recipe, params, *own, ops, share=own[0].shape[0] / size)
+        return denoising_loss(recipe, params, *own, ops, share=own[0].shape[0] / size)
 
     parts = iter(ops.in_parts(part, size, math.prod(x0.shape[1:-1])))
     loss, grad = next(parts)
@@ -192,7 +196,7 @@ def train_step(
     return TrainState(state.step + 1, new_params, average, optimizer, state.loss_sum + loss)
 
 
-def loss_and_gradient(
+def denoising_loss(
     recipe: Recipe,
     params: Tree,
     x0: Array,
@@ -210,11 +214,12 @@ def loss_and_gradient(
     x_t = noised(recipe.schedule, x0, t, noise)
     truth = true_target(recipe.schedule, x0, t, noise, recipe.target)
     weight = share if recipe.weight is None else coefficient(share * recipe.weight[t], x0)
-    given = () if labels is None else (labels,)
-    prediction, cache = recipe.denoiser.forward(params, x_t, t, ops, *given)
-    loss, dprediction = ops.squared_error(prediction, truth, weight)
-    _, grads = recipe.denoiser.backward(params, cache, dprediction, ops)
-    return loss, ravel(grads)
+    arguments = (params, x_t, t, truth, weight, ops, *(() if labels is None else (labels,)))
+    at_once = getattr(recipe.denoiser, "loss_and_gradient", None)
+    if at_once is None:
+        return loss_and_gradient(recipe.denoiser, *arguments)
+    found: tuple[Array, Array] = at_once(*arguments)
+    return found
 
 
 Batch: TypeAlias = tuple[NDArray[Any], ...]

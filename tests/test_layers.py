@@ -6,10 +6,23 @@ import numpy as np
 import pytest
 
 from backends import get_backend
-from ddpm_np.nn import Linear, LinearParams, MLPDenoiser, Residual, Serial, SiLU, time_embedding
+from ddpm_np import scaled_linear_schedule
+from ddpm_np.nn import (
+    Adam,
+    Linear,
+    LinearParams,
+    MLPDenoiser,
+    Residual,
+    Serial,
+    SiLU,
+    constant_rate,
+    time_embedding,
+)
+from ddpm_np.nn.denoisers import loss_and_gradient
 from ddpm_np.nn.layers import embed
 from ddpm_np.nn.ops import GENERIC
 from ddpm_np.nn.tree import named_leaves, tree_leaves, tree_map
+from ddpm_np.training import Recipe, init_state, train_step
 from tests.gradients import check_gradients, randomised
 
 LAYERS = {
@@ -323,6 +336,39 @@ def test_denoiser_init():
             assert np.std(weight) == pytest.approx(weight.shape[-2] ** -0.5, rel=bound), name
     for weight, again in zip(params, denoiser.init(np.random.default_rng(0)), strict=True):
         np.testing.assert_array_equal(weight, again)
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+@pytest.mark.parametrize("weights", ["one", "rows"])
+def test_the_loss_at_once_is_that_of_forward_and_backward(name, weights, dtype):
+    """To rounding, but the same bits where it is done by its parts."""
+    backend = (
+        get_backend(name) if name == "numpy" else pytest.importorskip("numba") and get_backend(name)
+    )
+    network, rows = MLPDenoiser(2, 10, 20, 2, 4), 300
+    params = tree_map(
+        lambda leaf: leaf.astype(dtype), randomised(network.init(np.random.default_rng(0)))
+    )
+    x, truth = normal((rows, 2)).astype(dtype), normal((rows, 2), seed=1).astype(dtype)
+    weight = 0.3 if weights == "one" else np.linspace(0.0, 1.0, rows, dtype=dtype)[:, None]
+    for t in (7, np.arange(rows) % 10 + 1):
+        arguments = (params, x, t, truth, weight, backend.ops)
+        expected = loss_and_gradient(network, *arguments)
+        for found, value in zip(network.loss_and_gradient(*arguments), expected, strict=True):
+            assert found.dtype == value.dtype == dtype
+            if name == "numpy":
+                np.testing.assert_array_equal(found, value)
+            else:  # sums of 300 rows
+                bound = 300 * np.finfo(dtype).eps * np.max(np.abs(value))
+                np.testing.assert_allclose(found, value, rtol=0.0, atol=bound)
+
+
+def test_a_network_without_classes_refuses_labels():
+    network = MLPDenoiser(2, 50, 20, 2, 4)
+    recipe = Recipe(scaled_linear_schedule(50), network, Adam(constant_rate(1e-3)))
+    state, x = init_state(recipe, 0, np.asarray), normal((3, 2))
+    with pytest.raises(TypeError, match="argument"):
+        train_step(recipe, state, x, 7, x, GENERIC, np.array([1, 2, 3]))
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])

@@ -248,8 +248,8 @@ nn/denoisers.py: weights as if of their outputs
 > test_layers.py
 
 nn/layers.py: embedding of the time before
-- else rows[t]
-+ else rows[t - 1]
+- rows.take(t, axis=0)
++ rows.take(t - 1, axis=0)
 > test_layers.py
 
 nn/layers.py: embedding of the time before, for all
@@ -297,10 +297,20 @@ nn/tree.py: layout off by one
 + flat[tree.start - 1 : tree.stop - 1]
 > test_optimizers.py
 
-training.py: loss gradient with a wrong sign
+nn/denoisers.py: loss gradient with a wrong sign
 - ops.squared_error(prediction, truth, weight)
 + ops.squared_error(truth, prediction, weight)
 > test_training.py::test_the_loss_and_its_gradient_are_those_of_the_definition
+
+nn/denoisers.py: kernels of one's own bypassed
+- loss_and_gradient(self, params, x_t, t, truth, weight, ops)
++ loss_and_gradient(self, params, x_t, t, truth, weight, type(ops)())
+> test_training.py::test_ctrl_c_within_a_step_does_not_half_take_it
+
+nn/ops.py: the loss of the network unweighted
+- squared_error(y, truth, loss_weight)
++ squared_error(y, truth, 1.0)
+> test_ops.py
 
 training.py: share of a part forgotten
 - share=own[0].shape[0] / size)
@@ -363,7 +373,7 @@ training.py: t = T never trained
 > test_training.py::test_a_batch_holds_examples_uniform_times_and_normal_noise
 
 forward.py: (27) as M1 prints it, variance for its root
-- cast(np.sqrt(schedule.one_minus_alpha_bar[t]), x0)
+- cast(schedule.sqrt_one_minus_alpha_bar[t], x0)
 + cast(schedule.one_minus_alpha_bar[t], x0)
 > test_forward.py
 
@@ -383,8 +393,8 @@ posterior.py: (26) with alpha_bar
 > test_posterior.py
 
 posterior.py: (26) off by one
-- np.sqrt(schedule.alpha_bar[t - 1]) * (schedule
-+ np.sqrt(schedule.alpha_bar[t]) * (schedule
+- schedule.sqrt_alpha_bar[t - 1] * (schedule
++ schedule.sqrt_alpha_bar[t] * (schedule
 > test_posterior.py
 
 posterior.py: (28) with a wrong sign
@@ -393,7 +403,7 @@ posterior.py: (28) with a wrong sign
 > test_posterior.py
 
 posterior.py: (29) without root
-- schedule.beta[t] / np.sqrt(schedule.one_minus_alpha_bar[t]) / root_alpha
+- schedule.beta[t] / schedule.sqrt_one_minus_alpha_bar[t] / root_alpha
 + schedule.beta[t] / schedule.one_minus_alpha_bar[t] / root_alpha
 > test_posterior.py
 

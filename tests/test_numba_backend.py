@@ -45,7 +45,8 @@ for denoiser, shape, steps, batch in (
 COMPARE = """
 import numpy as np
 from backends import numba_tiles
-from backends.numba_backend import conv2d, conv2d_backward, residual_mlp, residual_mlp_backward
+from backends.numba_backend import conv2d, conv2d_backward
+from backends.numba_backend import residual_mlp, residual_mlp_backward, residual_mlp_loss
 from ddpm_np.nn import ops
 from ddpm_np.nn.ops import MLPParams
 
@@ -61,7 +62,12 @@ def near(found, expected):
         # sums of at most 300 products; a slip in a stride is off by about 1
         np.testing.assert_allclose(a, b, rtol=0.0, atol=1e-5 * np.max(np.abs(b)))
 
-for rows, n in ((1, 5), (37, 70)):
+for rows in (0, 1, 3, 4, 15, 16, 33, 70):
+    for columns in (1, 4, 17, 32, 100):
+        a, turned = draw(rows, columns), np.full((columns, rows), np.nan, np.float32)
+        numba_tiles.transpose(a, turned)
+        np.testing.assert_array_equal(turned, a.T)
+for rows, n in ((1, 5), (37, 70), (150, 33)):
     hidden = 0.1 * draw(2, n, n), draw(2, n)
     params = MLPParams(draw(2, n), draw(6, n), draw(n), *hidden, draw(n, 3), draw(3))
     wide = MLPParams(*(leaf.astype("float64") for leaf in params))
@@ -71,6 +77,10 @@ for rows, n in ((1, 5), (37, 70)):
     dx, grads = residual_mlp_backward(dy, cache, params)
     dz, wider = ops.residual_mlp_backward(dy, more, wide)
     near([dx, *grads], [dz, *wider])
+    truth = draw(rows, 3)
+    loss, gradient = residual_mlp_loss(x, e, params, truth, 0.5)
+    wide_arguments = [a.astype("float64") for a in (x, e)], wide, truth.astype("float64"), 0.5
+    near([loss, gradient], ops.residual_mlp_loss(*wide_arguments[0], *wide_arguments[1:]))
 for shape, k, m, stride in (
     ((2, 6, 4, 32), 3, 16, 1), ((2, 5, 7, 3), 3, 17, 2), ((1, 3, 3, 16), 1, 2, 1)
 ):

@@ -142,6 +142,27 @@ def test_residual_mlp_written_out(lib, dtype, name):
     near(lib, dtype, {"y": found}, {"y": y})
 
 
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "no_rows"])
+@pytest.mark.parametrize("weights", ["one", "rows"])
+def test_the_loss_of_the_network_and_its_gradient(name, weights):
+    """The mean over rows and outputs, and what it changes by for a small step in any direction."""
+    x, embedding, params = network_case(name)
+    truth, direction = draw((len(x), len(params.out_bias)), (sum(leaf.size for leaf in params),), seed=1)
+    weight = 0.7 if weights == "one" else np.linspace(0.5, 2.0, len(x))[:, None]
+
+    def loss_at(step):
+        rest = iter(np.split(step * direction, np.cumsum([leaf.size for leaf in params])[:-1]))
+        moved = MLPParams(*(leaf + next(rest).reshape(leaf.shape) for leaf in params))
+        y, _ = ops.residual_mlp(x, embedding, moved)
+        return np.mean(weight * (y - truth) ** 2)
+
+    loss, gradient = ops.residual_mlp_loss(x, embedding, params, truth, weight)
+    assert loss == pytest.approx(loss_at(0.0), rel=1e-14)
+    h = 1e-5
+    slope = (loss_at(h) - loss_at(-h)) / (2 * h)
+    assert gradient @ direction == pytest.approx(slope, rel=1e-7, abs=1e-9)
+
+
 def as_layers(params, embedding):
     """The network of layers and combinators that it says it is, but for the gradients of the times."""
     (d, n), layers, m = params.weight.shape, len(params.hidden_weight), params.out_weight.shape[1]
@@ -450,5 +471,6 @@ def test_a_batch_is_one_part_by_default(size):
 
 def test_the_table_holds_the_definitions():
     assert Ops() == GENERIC
-    for name in Ops.__dataclass_fields__:
+    assert GENERIC.residual_mlp_loss is None
+    for name in set(Ops.__dataclass_fields__) - {"residual_mlp_loss"}:
         assert getattr(GENERIC, name) is getattr(ops, name)

@@ -1,8 +1,10 @@
 """Schedules against their formulas in 40 digits, published values, and each other."""
 
+import copy
 import functools
 import itertools
 import math
+import pickle
 import re
 
 import mpmath
@@ -236,6 +238,16 @@ def test_tables_are_copies():
 
 def test_repr_says_what_it_is():
     assert repr(linear_schedule(1000)) == "Schedule(T=1000, beta=0.0001..0.02, alpha_bar_T=4.036e-05)"
+
+
+def test_roots_are_those_of_the_tables():
+    s = cosine_schedule(50)
+    np.testing.assert_array_equal(s.sqrt_alpha_bar, np.sqrt(s.alpha_bar))
+    np.testing.assert_array_equal(s.sqrt_one_minus_alpha_bar, np.sqrt(s.one_minus_alpha_bar))
+    for copied in (s, pickle.loads(pickle.dumps(s)), copy.deepcopy(s)):
+        for table in (copied.sqrt_alpha_bar, copied.sqrt_one_minus_alpha_bar):
+            assert not table.flags.writeable
+            assert table.shape == (51,)
 
 
 def test_schedule_is_frozen():

@@ -74,7 +74,7 @@ def _moments_by_time(
     """Moments of -KL, and of log p_theta(x_{t-1} | x_t), at each t; shape (B, T)."""
     # mu_tilde - mu_theta = -k (eps - slope x_t), normal with mean shift * x0 and variance spread.
     s, beta, tilde = variance[1:], schedule.beta[1:], schedule.posterior_variance[1:]
-    root = np.sqrt(schedule.one_minus_alpha_bar[1:])
+    root = schedule.sqrt_one_minus_alpha_bar[1:]
     k2 = beta**2 / (schedule.alpha[1:] * root**2)
     shift2 = k2 * slope[1:] ** 2 * schedule.alpha_bar[1:] * square[:, None]
     spread = k2 * (1.0 - slope[1:] * root) ** 2
@@ -97,10 +97,10 @@ def _chain_moments(schedule: Schedule, slope: Table, square: Table, d: int, vari
     """Moments of the sum over a chain: with z the steps' noise, -|m x0 + G z|^2 / 2 + const."""
     log_alpha_bar, T = schedule.log_alpha_bar, schedule.T
     # x_t = signal[t] x0 + sum over s of steps[t, s] z_s
-    signal = np.sqrt(schedule.alpha_bar)
+    signal = schedule.sqrt_alpha_bar
     decay = np.exp(0.5 * np.minimum(log_alpha_bar[:, None] - log_alpha_bar[None, 1:], 0.0))
     steps = np.tril(decay * np.sqrt(schedule.beta[1:]), -1)
-    gain = (1.0 - schedule.beta[1:] / np.sqrt(schedule.one_minus_alpha_bar[1:]) * slope[1:]) / np.sqrt(
+    gain = (1.0 - schedule.beta[1:] / schedule.sqrt_one_minus_alpha_bar[1:] * slope[1:]) / np.sqrt(
         schedule.alpha[1:]
     )
     sigma = np.sqrt(variance[1:])

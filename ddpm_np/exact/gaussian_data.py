@@ -26,7 +26,7 @@ def gaussian_data_chain(
     T, (centre, axes, _) = check_schedule(schedule).T, principal_axes(mean, covariance)
     variances = _diffused_variances(schedule, covariance)
     ratios = _from_1(np.sqrt(schedule.alpha[1:, None]) * variances[:-1] / variances[1:])
-    shifts = _from_1(np.sqrt(schedule.alpha_bar[:T, None]) * schedule.beta[1:, None] / variances[1:])
+    shifts = _from_1(schedule.sqrt_alpha_bar[:T, None] * schedule.beta[1:, None] / variances[1:])
     slopes, offsets = (axes * ratios[:, None]) @ axes.T, (shifts * (centre @ axes)) @ axes.T
     return LinearGaussianChain(schedule, slopes, offsets, sigma2)
 

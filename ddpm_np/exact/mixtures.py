@@ -175,7 +175,7 @@ class IsotropicMixture:
         """
         self._check(x_t=x_t)
         t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
-        signal, variance = np.sqrt(schedule.alpha_bar[t]), self._variance(schedule, t)
+        signal, variance = schedule.sqrt_alpha_bar[t], self._variance(schedule, t)
         _, centre = self._weigh(x_t, 1.0 / np.sqrt(variance), signal)
         shrink = coefficient(schedule.one_minus_alpha_bar[t] / variance, x_t)
         return shrink * centre + coefficient(signal * (self.std / variance) * self.std, x_t) * x_t
@@ -194,9 +194,9 @@ class IsotropicMixture:
         """
         self._check(x_t=x_t)
         t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
-        signal, variance = np.sqrt(schedule.alpha_bar[t]), self._variance(schedule, t)
+        signal, variance = schedule.sqrt_alpha_bar[t], self._variance(schedule, t)
         _, centre = self._weigh(x_t, 1.0 / np.sqrt(variance), signal)
-        scale = coefficient(np.sqrt(schedule.one_minus_alpha_bar[t]) / variance, x_t)
+        scale = coefficient(schedule.sqrt_one_minus_alpha_bar[t] / variance, x_t)
         return scale * (x_t - coefficient(signal, x_t) * centre)
 
     def entropy(self, *, nodes: int = 10) -> float:

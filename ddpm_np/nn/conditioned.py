@@ -16,7 +16,7 @@ from ddpm_np._arrays import Array, array_namespace, check_integer, device
 from ddpm_np.nn.combinators import Serial
 from ddpm_np.nn.convolution import EPSILON, Conv2d, GroupNorm, check_groups
 from ddpm_np.nn.layers import Layer, Linear, LinearParams, SiLU, embed, time_embedding
-from ddpm_np.nn.ops import Ops
+from ddpm_np.nn.ops import Ops, silu_backward
 from ddpm_np.nn.tree import Tree
 
 
@@ -288,7 +288,7 @@ class TimeAndClass:
     ) -> TimeAndClassParams:
         """Return the gradients of the parameters; times and labels have none."""
         time_cache, chosen, slope = cache
-        dh = ops.silu_backward(dembedding, slope)
+        dh = silu_backward(dembedding, slope)
         dtable = chosen.T @ dh if self.classes else ()
         _, dtime = self.time.backward(params.time, time_cache, dh, ops)
         return TimeAndClassParams(dtime, dtable)

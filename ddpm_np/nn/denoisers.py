@@ -10,7 +10,7 @@ from numpy.random import Generator
 from ddpm_np._arrays import Array, check_integer, check_times
 from ddpm_np.nn.layers import embed, time_embedding
 from ddpm_np.nn.ops import MLPParams, Ops
-from ddpm_np.nn.tree import Tree
+from ddpm_np.nn.tree import Tree, ravel
 
 
 class Denoiser(Protocol):
@@ -27,6 +27,42 @@ class Denoiser(Protocol):
     def backward(self, params: Tree, cache: Any, dy: Array, ops: Ops) -> tuple[Array, Tree]:
         """Return the gradients of x_t and of the parameters."""
         ...
+
+
+def loss_and_gradient(
+    denoiser: Denoiser,
+    params: Tree,
+    x_t: Array,
+    t: Array | int,
+    truth: Array,
+    weight: Array | float,
+    ops: Ops,
+    *labels: Array,
+) -> tuple[Array, Array]:
+    """Weighted mean squared error of a prediction, and its gradient by the parameters, flat.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    params : Tree
+    x_t, truth : array, shape (B, ...)
+        What the network sees, and what it should predict.
+    t : integer array of shape (B,), on the host, or int
+    weight : array that broadcasts to x_t, or float
+    ops : Ops
+    labels : integer array of shape (B,), on the host
+        None or one, for a denoiser that takes classes.
+
+    Returns
+    -------
+    loss : array, shape ()
+        mean(weight * (prediction - truth)^2)
+    gradient : array, shape (parameters,)
+        As :func:`ddpm_np.nn.tree.ravel` orders them.
+    """
+    prediction, cache = denoiser.forward(params, x_t, t, ops, *labels)
+    loss, dprediction = ops.squared_error(prediction, truth, weight)
+    return loss, ravel(denoiser.backward(params, cache, dprediction, ops)[1])
 
 
 @dataclass(frozen=True)
@@ -103,6 +139,23 @@ class MLPDenoiser:
     def backward(self, params: MLPParams, cache: Any, dy: Array, ops: Ops) -> tuple[Array, MLPParams]:
         """Return the gradients of x_t and of the parameters; t has none."""
         return ops.residual_mlp_backward(dy, cache, params)
+
+    def loss_and_gradient(
+        self,
+        params: MLPParams,
+        x_t: Array,
+        t: Array | int,
+        truth: Array,
+        weight: Array | float,
+        ops: Ops,
+    ) -> tuple[Array, Array]:
+        """As :func:`loss_and_gradient`, but in one operation, if ``ops`` has it.
+
+        Small networks spend much of their time between operations.
+        """
+        if ops.residual_mlp_loss is None:
+            return loss_and_gradient(self, params, x_t, t, truth, weight, ops)
+        return ops.residual_mlp_loss(x_t, self._embed(t, x_t), params, truth, weight)
 
     def _embed(self, t: Array | int, x_t: Array) -> Array:
         if len(x_t.shape) != 2 or x_t.shape[1] != self.dimensions:

@@ -16,7 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, Table, Times, array_namespace, check_integer, check_real, device
-from ddpm_np.nn.ops import Ops
+from ddpm_np.nn.ops import Ops, silu_backward
 from ddpm_np.nn.tree import Tree
 
 
@@ -98,7 +98,7 @@ class SiLU:
 
     def backward(self, params: tuple[()], cache: Array, dy: Array, ops: Ops) -> tuple[Array, tuple[()]]:
         """Return dy * slope."""
-        return ops.silu_backward(dy, cache), ()
+        return silu_backward(dy, cache), ()
 
 
 @functools.lru_cache(maxsize=8, typed=True)
@@ -133,9 +133,11 @@ def embed(t: Times, T: int, size: int, like: Array) -> Array:
     -------
     array, shape (1, size) for an int t, else (B, size)
     """
-    rows = _host_embedding(T, size, "float32" if "float32" in str(like.dtype) else "float64")
-    chosen = rows[t : t + 1].copy() if isinstance(t, int) else rows[t]
-    if isinstance(like, np.ndarray):
+    on_host = isinstance(like, np.ndarray)
+    single = like.dtype.char == "f" if on_host else "float32" in str(like.dtype)
+    rows = _host_embedding(T, size, "f" if single else "d")
+    chosen = rows[t : t + 1].copy() if isinstance(t, int) else rows.take(t, axis=0)
+    if on_host:
         return chosen
     xp = array_namespace(like)
     return xp.asarray(chosen, dtype=like.dtype, device=device(like))

@@ -14,6 +14,7 @@ import numpy as np
 
 from ddpm_np._arrays import Array, array_namespace, device
 from ddpm_np._arrays import describe as describe  # for the kernels' messages
+from ddpm_np.nn.tree import ravel
 
 
 def linear(x: Array, weight: Array, bias: Array) -> Array:
@@ -107,6 +108,18 @@ def residual_mlp_backward(dy: Array, cache: Any, params: MLPParams) -> tuple[Arr
     return dx, MLPParams(
         dweight, dtime_weight, dbias, dhidden_weight, dhidden_bias, dout_weight, dout_bias
     )
+
+
+def residual_mlp_loss(
+    x: Array, embedding: Array, params: MLPParams, truth: Array, loss_weight: Array | float
+) -> tuple[Array, Array]:
+    """Squared error of :func:`residual_mlp`, and its gradient by the parameters as one flat array.
+
+    The leaves of the gradient follow one another as in MLPParams.
+    """
+    y, cache = residual_mlp(x, embedding, params)
+    loss, dy = squared_error(y, truth, loss_weight)
+    return loss, ravel(residual_mlp_backward(dy, cache, params)[1])
 
 
 def check_mlp(x: Array, embedding: Array, params: MLPParams) -> None:
@@ -244,14 +257,18 @@ def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> It
 
 @dataclass(frozen=True)
 class Ops:
-    """A table of operations; the defaults are the array-generic definitions above."""
+    """A table of operations; the defaults are the array-generic definitions above.
+
+    A function of several of them at once, residual_mlp_loss, has none: it would bypass their kernels.
+    """
 
     linear: Callable[[Array, Array, Array], Array] = linear
     linear_backward: Callable[[Array, Array, Array], tuple[Array, Array, Array]] = linear_backward
     silu: Callable[[Array], tuple[Array, Array]] = silu
-    silu_backward: Callable[[Array, Array], Array] = silu_backward
     residual_mlp: Callable[..., tuple[Array, Any]] = residual_mlp
     residual_mlp_backward: Callable[..., tuple[Array, MLPParams]] = residual_mlp_backward
+    residual_mlp_loss: Callable[..., tuple[Array, Array]] | None = None
+    """None: forward, squared error and backward by the entries for these."""
     conv2d: Callable[[Array, Array, Array, int], Array] = conv2d
     conv2d_backward: Callable[..., tuple[Array, Array, Array]] = conv2d_backward
     group_norm: Callable[..., tuple[Array, Any]] = group_norm

@@ -7,6 +7,8 @@ is a tree with one leaf.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from ddpm_np._arrays import Array, array_namespace
 
 Tree: TypeAlias = Any
@@ -61,7 +63,8 @@ def ravel(tree: Tree) -> Array:
     leaves: list[Array] = []
     _collect(tree, leaves)
     xp = array_namespace(leaves[0])
-    return xp.concat([leaf if len(leaf.shape) == 1 else xp.reshape(leaf, (-1,)) for leaf in leaves])
+    reshape = _reshape_of(leaves[0])
+    return xp.concat([leaf if len(leaf.shape) == 1 else reshape(leaf, (-1,)) for leaf in leaves])
 
 
 class Layout(NamedTuple):
@@ -90,7 +93,7 @@ class Layout(NamedTuple):
         """Cut a flat array into the tree's leaves; views where the library has them."""
         if flat.shape != (self.size,):
             raise ValueError(f"flat must have shape ({self.size},), got {flat.shape}")
-        return _cut(self.tree, flat, array_namespace(flat).reshape)
+        return _cut(self.tree, flat, _reshape_of(flat))
 
 
 class _Place:
@@ -102,8 +105,14 @@ class _Place:
         self.start, self.stop, self.shape = start, stop, shape
 
 
+def _reshape_of(x: Array) -> Callable[..., Any]:
+    """The reshape of an array's library; NumPy's function takes longer than its method."""
+    reshape: Callable[..., Any] = np.ndarray.reshape
+    return reshape if type(x) is np.ndarray else array_namespace(x).reshape
+
+
 def _cut(tree: Tree, flat: Array, reshape: Callable[..., Array]) -> Tree:
-    if isinstance(tree, _Place):
+    if type(tree) is _Place:
         leaf = flat[tree.start : tree.stop]
         return leaf if len(tree.shape) == 1 else reshape(leaf, tree.shape)
     if isinstance(tree, dict):
