@@ -21,13 +21,10 @@ def conv2d(padded: Any, weight: Any, bias: Any, stride: int, y: Any) -> None:
     height, width = padded.shape[1], padded.shape[2]
     for b in range(images):
         for p in range(rows):
-            for q in range(columns):
-                for j in range(m):
-                    y[b, p, q, j] = bias[j]
             # The k pixels that a row of weights sees, and their channels, lie side by side.
             product(
                 address(padded, (b * height + stride * p) * width * n), stride * n, width * n, 1,
-                address(weight, 0), k * n * m, m,
+                address(weight, 0), k * n * m, m, address(bias, 0), 0,
                 address(y, (b * rows + p) * columns * m), m, columns, m, k, k * n,
             )  # fmt: skip
 
@@ -42,7 +39,7 @@ def conv2d_dweight(dy: Any, padded: Any, stride: int, dweight: Any) -> None:
         for i in range(k):
             product(
                 address(padded, (b * height + i) * width * n), 1, stride * width * n, stride * n,
-                address(dy, b * rows * columns * m), columns * m, m,
+                address(dy, b * rows * columns * m), columns * m, m, address(dweight, i * k * n * m), m,
                 address(dweight, i * k * n * m), m, k * n, m, rows, columns,
             )  # fmt: skip
 
@@ -99,7 +96,7 @@ def winograd(padded: Any, weight: Any, bias: Any, y: Any) -> None:
     together = max(1, TILES // columns)
     plane = together * columns
     pixels, sums = np.empty((16, plane, n), REAL), np.empty((16, plane, m), REAL)
-    turned = np.empty((16, n, m), REAL)
+    turned, zero = np.empty((16, n, m), REAL), np.zeros(m, REAL)
     for i in range(0, n * m, LANES):
         _from_weight(address(weight, i), 3 * n * m, n * m, address(turned, i), 4 * n * m, n * m)
     for b in range(images):
@@ -110,11 +107,10 @@ def winograd(padded: Any, weight: Any, bias: Any, y: Any) -> None:
     for start in range(0, images * rows, together):
         stop = min(start + together, images * rows)
         _pixels(padded, start, stop, pixels)
-        sums[:] = 0
         for u in range(16):
             product(
                 address(pixels, u * plane * n), n, 0, 1, address(turned, u * n * m), 0, m,
-                address(sums, u * plane * m), m, (stop - start) * columns, m, 1, n,
+                address(zero, 0), 0, address(sums, u * plane * m), m, (stop - start) * columns, m, 1, n,
             )  # fmt: skip
         for row in range(start, stop):
             for q in range(columns):
@@ -157,6 +153,7 @@ def winograd_dweight(dy: Any, padded: Any, dweight: Any) -> None:
         for u in range(16):
             product(
                 address(pixels, u * plane * n), 1, 0, n, address(dsums, u * plane * m), 0, m,
+                address(dturned, u * n * m), m,
                 address(dturned, u * n * m), m, n, m, 1, (stop - start) * columns,
             )  # fmt: skip
     for i in range(0, n * m, LANES):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.numba_tiles import REAL, address, compiled, inlined, product, summing, transpose
+from backends.numba_tiles import REAL, address, compiled, fma, inlined, product, summing, transpose
 
 BLOCK = 32
 """Rows that go through all layers before the next ones: they stay in the first cache."""
@@ -20,12 +20,9 @@ BACK_AND_FORTH = 128
 def linear(x: Any, weight: Any, bias: Any, y: Any) -> None:
     """Write x @ weight + bias to y."""
     rows, n, m = x.shape[0], weight.shape[0], weight.shape[1]
-    for i in range(rows):
-        for j in range(m):
-            y[i, j] = bias[j]
     product(
         address(x, 0), n, 0, 1, address(weight, 0), 0, m,
-        address(y, 0), m, rows, m, 1, n,
+        address(bias, 0), 0, address(y, 0), m, rows, m, 1, n,
     )  # fmt: skip
 
 
@@ -33,18 +30,17 @@ def linear(x: Any, weight: Any, bias: Any, y: Any) -> None:
 def linear_backward(dy: Any, x: Any, weight: Any, dx: Any, dweight: Any, dbias: Any) -> None:
     """Gradients of linear."""
     rows, n, m = x.shape[0], weight.shape[0], weight.shape[1]
-    dx[:] = 0
     dweight[:] = 0
     dbias[:] = 0
     for i in range(rows):
         for j in range(m):
             dbias[j] += dy[i, j]
     _add_xtd(x, dy, dweight)
-    turned = np.empty((m, n), REAL)
+    turned, zero = np.empty((m, n), REAL), np.zeros(n, REAL)
     transpose(weight, turned)
     product(
         address(dy, 0), m, 0, 1, address(turned, 0), 0, n,
-        address(dx, 0), n, rows, n, 1, m,
+        address(zero, 0), 0, address(dx, 0), n, rows, n, 1, m,
     )  # fmt: skip
 
 
@@ -54,7 +50,7 @@ def _add_xtd(x: Any, d: Any, result: Any) -> None:
     rows, n, m = x.shape[0], x.shape[1], d.shape[1]
     product(
         address(x, 0), 1, 0, n, address(d, 0), 0, m,
-        address(result, 0), m, n, m, 1, rows,
+        address(result, 0), m, address(result, 0), m, n, m, 1, rows,
     )  # fmt: skip
 
 
@@ -95,11 +91,15 @@ def _exp(x: Any) -> Any:
 
 
 @inlined
+def _gate(x: Any) -> Any:
+    return REAL(1.0) / (REAL(1.0) + _exp(-x))
+
+
+@inlined
 def _silu(x: Any) -> Any:
-    one = REAL(1.0)
-    gate = one / (one + _exp(-x))
+    gate = _gate(x)
     y = x * gate
-    return y, gate + y * (one - gate)
+    return y, gate + y * (REAL(1.0) - gate)
 
 
 @compiled
@@ -107,6 +107,30 @@ def silu(x: Any, y: Any, slope: Any) -> None:
     """Write x * gate and its derivative, gate = 1 / (1 + exp(-x))."""
     for i in range(x.size):
         y[i], slope[i] = _silu(x[i])
+
+
+@compiled
+def _to_silu(z: Any, slope: Any) -> None:
+    """Write silu(z) to z, and its derivative."""
+    for i in range(z.size):
+        z[i], slope[i] = _silu(z[i])
+
+
+@compiled
+def _add_silu(h: Any, z: Any, slope: Any) -> None:
+    """Write h + silu(z) to z, and the derivative of silu."""
+    for i in range(z.size):
+        x = z[i]
+        gate = _gate(x)
+        slope[i] = gate + x * gate * (REAL(1.0) - gate)
+        z[i] = fma(x, gate, h[i])
+
+
+@compiled
+def _add_silu_alone(h: Any, z: Any) -> None:
+    """The same bits without the derivative: the fma leaves the compiler no choice."""
+    for i in range(z.size):
+        z[i] = fma(z[i], _gate(z[i]), h[i])
 
 
 @compiled
@@ -125,46 +149,39 @@ def residual_mlp(
     shared = embedding.shape[0] != rows
     out_turned = np.empty((m, n), REAL)
     transpose(out_weight, out_turned)
-    shift = bias.copy()
+    shift = bias
     if shared:
+        shift = np.empty(n, REAL)
         product(
             address(embedding, 0), 0, 0, 1, address(time_weight, 0), 0, n,
-            address(shift, 0), n, 1, n, 1, size,
+            address(bias, 0), 0, address(shift, 0), n, 1, n, 1, size,
         )  # fmt: skip
     for top in range(0, rows, BLOCK):
         bottom = min(top + BLOCK, rows)
         count = bottom - top
         first = top if room == rows else 0
-        here, last = first * n, first + count
-        for i in range(first, last):
-            for j in range(n):
-                hidden[0, i, j] = shift[j]
+        last = first + count
+        z = hidden[0, first:last]
+        product(
+            address(x, top * d), d, 0, 1, address(weight, 0), 0, n,
+            address(shift, 0), 0, address(z, 0), n, count, n, 1, d,
+        )  # fmt: skip
         if not shared:
             product(
                 address(embedding, top * size), size, 0, 1, address(time_weight, 0), 0, n,
-                address(hidden, here), n, count, n, 1, size,
+                address(z, 0), n, address(z, 0), n, count, n, 1, size,
             )  # fmt: skip
-        product(
-            address(x, top * d), d, 0, 1, address(weight, 0), 0, n,
-            address(hidden, here), n, count, n, 1, d,
-        )  # fmt: skip
-        for i in range(first, last):
-            for j in range(n):
-                z = hidden[0, i, j]
-                hidden[0, i, j], slopes[0, i, j] = _silu(z)
+        _to_silu(z.ravel(), slopes[0, first:last].ravel())
         for l in range(1, layers):  # noqa: E741
-            start = (l - 1) * room * n + here
-            for i in range(first, last):
-                for j in range(n):
-                    hidden[l, i, j] = hidden_bias[l - 1, j]
+            h, z = hidden[l - 1, first:last], hidden[l, first:last]
             product(
-                address(hidden, start), n, 0, 1, address(hidden_weight, (l - 1) * n * n), 0, n,
-                address(hidden, l * room * n + here), n, count, n, 1, n,
+                address(h, 0), n, 0, 1, address(hidden_weight, (l - 1) * n * n), 0, n,
+                address(hidden_bias, (l - 1) * n), 0, address(z, 0), n, count, n, 1, n,
             )  # fmt: skip
-            for i in range(first, last):
-                for j in range(n):
-                    change, slopes[l, i, j] = _silu(hidden[l, i, j])
-                    hidden[l, i, j] = hidden[l - 1, i, j] + change
+            if room == rows:
+                _add_silu(h.ravel(), z.ravel(), slopes[l, first:last].ravel())
+            else:
+                _add_silu_alone(h.ravel(), z.ravel())
         _rows_times_columns(hidden[layers - 1, first:last], out_turned, out_bias, y[top:bottom])
 
 
@@ -184,12 +201,11 @@ def residual_mlp_backward(
         dweight, dbias, dhidden_weight, dhidden_bias, dout_weight, dout_bias,
     )  # fmt: skip
     _add_xtd(embedding, dz if len(embedding) == rows else dbias.reshape((1, n)), dtime_weight)
-    dx[:] = 0
-    turned = np.empty((n, d), REAL)
+    turned, zero = np.empty((n, d), REAL), np.zeros(d, REAL)
     transpose(weight, turned)
     product(
         address(dz, 0), n, 0, 1, address(turned, 0), 0, d,
-        address(dx, 0), d, rows, d, 1, n,
+        address(zero, 0), 0, address(dx, 0), d, rows, d, 1, n,
     )  # fmt: skip
 
 
@@ -266,7 +282,7 @@ def _backward(
     """Add gradients of all parameters but time_weight, which that of the first layer, dz, yields."""
     layers, rows, n = hidden.shape
     m = len(dout_bias)
-    dh = np.zeros((rows, n), REAL)
+    dh, zero = np.empty((rows, n), REAL), np.zeros(n, REAL)
     for i in range(rows):
         for j in range(m):
             dout_bias[j] += dy[i, j]
@@ -279,14 +295,14 @@ def _backward(
     transpose(out_weight, out_turned)
     product(
         address(dy, 0), m, 0, 1, address(out_turned, 0), 0, n,
-        address(dh, 0), n, rows, n, 1, m,
+        address(zero, 0), 0, address(dh, 0), n, rows, n, 1, m,
     )  # fmt: skip
     for l in range(layers - 1, 0, -1):  # noqa: E741
         _through_silu(dh, slopes[l], dz, dhidden_bias[l - 1])
         _add_xtd(hidden[l - 1], dz, dhidden_weight[l - 1])
         product(
             address(dz, 0), n, 0, 1, address(turned, (l - 1) * n * n), 0, n,
-            address(dh, 0), n, rows, n, 1, n,
+            address(dh, 0), n, address(dh, 0), n, rows, n, 1, n,
         )  # fmt: skip
     _through_silu(dh, slopes[0], dz, dbias)
     _add_xtd(x, dz, dweight)

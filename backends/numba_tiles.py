@@ -45,42 +45,47 @@ THREADS: int = config.NUMBA_NUM_THREADS
 
 
 def _tile(rows: int, vectors: int, lanes: int) -> Any:
-    """Make c[i, j] += sum over o, k of a[i a_row + o a_outer + k a_inner] b[o b_outer + k b_inner + j].
+    """Make c[i, j] = start[i, j] + sum over o, k of a[i, o, k] b[o, k, j], in registers.
 
-    For i < rows and j < vectors * lanes; c has rows c_row apart. The sums stay in registers.
+    For i < rows and j < vectors * lanes. Element i, o, k of a lies i a_row + o a_outer + k a_inner
+    from its start, and so on; those of one row of b, c and start lie side by side. If start_row is
+    0 all rows start as the same one: a bias.
     """
 
     @intrinsic
     def tile(
         typing: Any, a: Any, a_row: Any, a_outer: Any, a_inner: Any, b: Any, b_outer: Any, b_inner: Any,
-        c: Any, c_row: Any, outer: Any, inner: Any,
+        start: Any, start_row: Any, c: Any, c_row: Any, outer: Any, inner: Any,
     ) -> Any:  # fmt: skip
-        arguments = (a, a_row, a_outer, a_inner, b, b_outer, b_inner, c, c_row, outer, inner)
+        arguments = (
+            a, a_row, a_outer, a_inner, b, b_outer, b_inner, start, start_row, c, c_row, outer, inner
+        )  # fmt: skip
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            a, a_row, a_outer, a_inner, b, b_outer, b_inner, c, c_row, outer, inner = values
+            a, a_row, a_outer, a_inner, b, b_outer, b_inner, start, start_row, c, c_row = values[:11]
+            outer, inner = values[11:]
             integer, real = ir.IntType(64), ir.FloatType()
             vector = ir.VectorType(real, lanes)
             name = f"llvm.fma.v{lanes}f32"
             fma = builder.module.globals.get(name) or ir.Function(
                 builder.module, ir.FunctionType(vector, [vector] * 3), name
             )
-            places = [
-                [
-                    builder.bitcast(
-                        builder.gep(
-                            builder.gep(c, [builder.mul(c_row, integer(i))]), [integer(v * lanes)]
-                        ),
-                        vector.as_pointer(),
-                    )
-                    for v in range(vectors)
+
+            def places(first: Any, row: Any) -> list[list[Any]]:
+                starts = [builder.gep(first, [builder.mul(row, integer(i))]) for i in range(rows)]
+                return [
+                    [
+                        builder.bitcast(builder.gep(at, [integer(v * lanes)]), vector.as_pointer())
+                        for v in range(vectors)
+                    ]
+                    for at in starts
                 ]
-                for i in range(rows)
-            ]
+
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(rows)]
+            begin, end = places(start, start_row), places(c, c_row)
             for i in range(rows):
                 for v in range(vectors):
-                    builder.store(builder.load(places[i][v], align=4), sums[i][v])
+                    builder.store(builder.load(begin[i][v], align=4), sums[i][v])
             undefined = ir.Constant(vector, ir.Undefined)
             everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
             with cgutils.for_range(builder, outer, intp=integer) as outside:
@@ -105,7 +110,7 @@ def _tile(rows: int, vectors: int, lanes: int) -> Any:
                             builder.store(builder.call(fma, [spread, columns[v], total]), sums[i][v])
             for i in range(rows):
                 for v in range(vectors):
-                    builder.store(builder.load(sums[i][v]), places[i][v], align=4)
+                    builder.store(builder.load(sums[i][v]), end[i][v], align=4)
             return context.get_dummy_value()
 
         return types.void(*arguments), generate
@@ -127,6 +132,16 @@ def address(typing: Any, place: Any, offset: Any) -> Any:
     return pointer(place, types.int64), generate
 
 
+@intrinsic
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a * b + c with one rounding, of float32 numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.fma(*values)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
 _tall_wide, _tall_narrow, _tall_single = _tile(ROWS, 2, LANES), _tile(ROWS, 1, LANES), _tile(ROWS, 1, 1)
 _flat_wide, _flat_narrow, _flat_single = _tile(1, 2, LANES), _tile(1, 1, LANES), _tile(1, 1, 1)
 
@@ -137,9 +152,9 @@ _flat_wide, _flat_narrow, _flat_single = _tile(1, 2, LANES), _tile(1, 1, LANES),
 @compiled
 def product(
     a: Any, a_row: int, a_outer: int, a_inner: int, b: Any, b_outer: int, b_inner: int,
-    c: Any, c_row: int, m: int, n: int, outer: int, inner: int,
+    start: Any, start_row: int, c: Any, c_row: int, m: int, n: int, outer: int, inner: int,
 ) -> None:  # fmt: skip
-    """Add an m x n product to c, tile by tile; a, b, c are addresses, steps those of _tile."""
+    """Write start and an m x n product to c, tile by tile; all are addresses, steps those of _tile."""
     j = 0
     while j < n:
         width = WIDE if n - j >= WIDE else LANES if n - j >= LANES else 1
@@ -148,31 +163,38 @@ def product(
         while i < m:
             height = ROWS if m - i >= ROWS else 1
             a_at, c_at = address(a, i * a_row), address(c, i * c_row + j)
+            start_at = address(start, i * start_row + j)
             if height == ROWS:
                 if width == WIDE:
                     _tall_wide(
-                        a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner, c_at, c_row, outer, inner
-                    )
+                        a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner,
+                        start_at, start_row, c_at, c_row, outer, inner,
+                    )  # fmt: skip
                 elif width == LANES:
                     _tall_narrow(
-                        a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner, c_at, c_row, outer, inner
-                    )
+                        a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner,
+                        start_at, start_row, c_at, c_row, outer, inner,
+                    )  # fmt: skip
                 else:
                     _tall_single(
-                        a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner, c_at, c_row, outer, inner
-                    )
+                        a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner,
+                        start_at, start_row, c_at, c_row, outer, inner,
+                    )  # fmt: skip
             elif width == WIDE:
                 _flat_wide(
-                    a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner, c_at, c_row, outer, inner
-                )
+                    a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner,
+                    start_at, start_row, c_at, c_row, outer, inner,
+                )  # fmt: skip
             elif width == LANES:
                 _flat_narrow(
-                    a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner, c_at, c_row, outer, inner
-                )
+                    a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner,
+                    start_at, start_row, c_at, c_row, outer, inner,
+                )  # fmt: skip
             else:
                 _flat_single(
-                    a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner, c_at, c_row, outer, inner
-                )
+                    a_at, a_row, a_outer, a_inner, b_at, b_outer, b_inner,
+                    start_at, start_row, c_at, c_row, outer, inner,
+                )  # fmt: skip
             i += height
         j += width
 
