@@ -12,8 +12,8 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, copy_context
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -305,14 +305,32 @@ def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> It
     parts = [slice(start, min(start + step, size)) for start in range(0, size, step)]
     if len(parts) <= 1 or tiles.THREADS == 1:
         return map(function, parts)
-    contexts = [copy_context() for _ in parts]  # np.errstate, which threads do not share otherwise
-    return _threads(os.getpid()).map(lambda context, part: context.run(function, part), contexts, parts)
+    # In the caller's context: np.errstate, say, which threads do not share otherwise.
+    contexts = [copy_context() for _ in parts]
+    pool = _threads(os.getpid())
+    futures = [
+        pool.submit(context.run, function, part) for context, part in zip(contexts, parts, strict=True)
+    ]
+    # The other threads begin at the front; this one at the back, with what nobody has begun.
+    for i in reversed(range(len(parts))):
+        if futures[i].cancel():
+            futures[i] = _done(contexts[i], function, parts[i])
+    return (future.result() for future in futures)
+
+
+def _done(context: Context, function: Callable[[slice], Any], part: slice) -> Future[Any]:
+    future: Future[Any] = Future()
+    try:
+        future.set_result(context.run(function, part))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 @functools.lru_cache(maxsize=1)
 def _threads(process: int) -> ThreadPoolExecutor:
-    """The threads of this process: a fork has none of its parent's."""
-    return ThreadPoolExecutor(tiles.THREADS, thread_name_prefix="ddpm_np")
+    """The other threads of this process: a fork has none of its parent's."""
+    return ThreadPoolExecutor(tiles.THREADS - 1, thread_name_prefix="ddpm_np")
 
 
 # --- what the kernels accept --------------------------------------------------------------
