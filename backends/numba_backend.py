@@ -16,7 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from typing import Any
 
-import array_api_compat.numpy as xp
 import numpy as np
 
 from backends.base import Backend, BackendError, host_asarray, host_normal
@@ -43,7 +42,7 @@ def make() -> Backend:
     """Return the Numba backend; importing this module raises BackendError without Numba."""
     return Backend(
         name="numba",
-        xp=xp,
+        xp=np,
         device="cpu",
         ops=Ops(
             linear=linear,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-import array_api_compat.numpy
+import array_api_compat
 import numpy as np
 from array_api_compat import is_array_api_obj
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ Times: TypeAlias = int | NDArray[np.integer[Any]]
 
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-_NAMESPACES: dict[type, Any] = {np.ndarray: array_api_compat.numpy}
+_NAMESPACES: dict[type, Any] = {np.ndarray: np}  # from 2.1 on NumPy needs no help with the standard
 
 
 def array_namespace(x: Array) -> Any:
@@ -102,7 +102,7 @@ def check_arrays(**arrays: Array) -> Any:
     (B, ...) with B >= 1.
     """
     if _are_alike(arrays.values()):
-        return array_api_compat.numpy
+        return np
     names = list(arrays)
     for name, x in arrays.items():
         if not is_array_api_obj(x):
