@@ -4,16 +4,11 @@ Every kernel reads its inputs once and writes its results once; they are in numb
 numba_convolution, compiled once and cached on disk. They are for float32, the dtype of training:
 in float64 layers run by their definitions, and only losses and optimizers are compiled.
 
-Threads share out the batch, see :func:`in_parts`. Their number is NUMBA_NUM_THREADS, or else
-that of the cores; results do not depend on it, to the last bit.
+Threads share out the batch, see numba_threads. Their number is NUMBA_NUM_THREADS, or else that of
+the cores; results do not depend on it, to the last bit.
 """
 
-import functools
 import math
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import Context, copy_context
 from typing import Any
 
 import numpy as np
@@ -26,14 +21,12 @@ try:
     from backends import numba_convolution as convolution
     from backends import numba_kernels as kernels
     from backends import numba_tiles as tiles
+    from backends.numba_threads import in_parts
 except ImportError as _error:
     raise BackendError(
         f"backend numba cannot run: {' '.join(str(_error).split())}; "
         'install it, in the project\'s folder, with: pip install -e ".[numba]"'
     ) from None
-
-PART, PIXELS = 512, 1024
-"""Rows of a part of the batch, or pixels of images, at most: they stay in a core's second cache."""
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -287,49 +280,6 @@ def ema(average: Any, value: Any, decay: float) -> Any:
     result, real = np.empty_like(average), average.dtype.type
     kernels.ema(average.ravel(), value.ravel(), real(decay), real(1.0 - decay), result.ravel())
     return result
-
-
-# --- threads ------------------------------------------------------------------------------
-
-
-def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> Iterable[Any]:
-    """Call ``function`` with parts of the batch, on all threads, and yield results in order.
-
-    How the batch is cut depends on its size alone, so that neither do results depend on the
-    number of threads. Each thread works through its part by itself: its activations stay in
-    its cache, and nothing waits until the end.
-    """
-    largest = PART if pixels == 1 else max(1, PIXELS // pixels)
-    step = max(1, 128 // pixels, min(largest, -(-size // 2)))
-    parts = [slice(start, min(start + step, size)) for start in range(0, size, step)]
-    if len(parts) <= 1 or tiles.THREADS == 1:
-        return map(function, parts)
-    # In the caller's context: np.errstate, say, which threads do not share otherwise.
-    contexts = [copy_context() for _ in parts]
-    pool = _threads(os.getpid())
-    futures = [
-        pool.submit(context.run, function, part) for context, part in zip(contexts, parts, strict=True)
-    ]
-    # The other threads begin at the front; this one at the back, with what nobody has begun.
-    for i in reversed(range(len(parts))):
-        if futures[i].cancel():
-            futures[i] = _done(contexts[i], function, parts[i])
-    return (future.result() for future in futures)
-
-
-def _done(context: Context, function: Callable[[slice], Any], part: slice) -> Future[Any]:
-    future: Future[Any] = Future()
-    try:
-        future.set_result(context.run(function, part))
-    except Exception as error:
-        future.set_exception(error)
-    return future
-
-
-@functools.lru_cache(maxsize=1)
-def _threads(process: int) -> ThreadPoolExecutor:
-    """The other threads of this process: a fork has none of its parent's."""
-    return ThreadPoolExecutor(tiles.THREADS - 1, thread_name_prefix="ddpm_np")
 
 
 # --- what the kernels accept --------------------------------------------------------------

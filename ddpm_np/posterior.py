@@ -33,7 +33,11 @@ def posterior_mean_coefficients(schedule: Schedule, t: Array | int) -> tuple[Tab
 
     At t = 1 they are exactly 0 and 1.
     """
-    t = check_times(t, check_schedule(schedule).T, None)
+    T = check_schedule(schedule).T
+    t = check_times(t, T, None)
+    if np.size(t) > T:  # then there are fewer times than entries
+        c_xt, c_x0 = posterior_mean_coefficients(schedule, np.arange(1, T + 1))
+        return c_xt[t - 1], c_x0[t - 1]
     variance = schedule.one_minus_alpha_bar
     c_xt = np.sqrt(schedule.alpha[t]) * variance[t - 1] / variance[t]
     c_x0 = schedule.sqrt_alpha_bar[t - 1] * (schedule.beta[t] / variance[t])

@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,8 @@ from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
 from ddpm_np.nn.tree import Layout, Tree, ravel
 from ddpm_np.posterior import TARGETS, Target, true_target
-from ddpm_np.randomness import INIT, TRAIN, generator
+from ddpm_np.randomness import INIT, generator
 from ddpm_np.schedules import Schedule, check_schedule, check_table
-
-DRAWN_TOGETHER = 2**15
-"""Numbers of noise that are drawn at a time, about."""
 
 
 class TrainState(NamedTuple):
@@ -222,79 +219,6 @@ def denoising_loss(
     return found
 
 
-Batch: TypeAlias = tuple[NDArray[Any], ...]
-"""(x0, t, noise), on the host; of labelled data, (x0, t, noise, labels)."""
-
-
-def batches(
-    data: NDArray[Any],
-    T: int,
-    batch_size: int,
-    seed: int,
-    labels: NDArray[np.integer[Any]] | None = None,
-    unlabelled: float = 0.0,
-) -> Callable[[int], Batch]:
-    """Return the batches of a run as a function of the step, counted from 0.
-
-    Examples are drawn with replacement, times uniformly on 1..T, noise from N(0, I). A batch is a
-    pure function of (seed, step); those of neighbouring steps are drawn together, since starting
-    a generator takes longer than drawing a small batch from it.
-
-    Parameters
-    ----------
-    data : NumPy array, shape (n, ...)
-        float32 or float64: the dtype to train in.
-    T, batch_size, seed : int
-    labels : NumPy integer array, shape (n,), or None
-        Classes of the data, from 1; 0 is no class.
-    unlabelled : float
-        Probability in [0, 1] that a label is replaced by 0, so that a network also learns to do
-        without, for classifier-free guidance, Ho & Salimans 2022.
-
-    Returns
-    -------
-    callable step -> (x0, t, noise) or (x0, t, noise, labels)
-        Shapes (batch_size, ...), (batch_size,), (batch_size, ...), (batch_size,).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If data is no real floating array, a number is out of range, or labels do not go with data.
-    """
-    check_arrays(data=data)
-    check_integer("T", T, 1)
-    check_integer("batch_size", batch_size, 1)
-    check_real("unlabelled", unlabelled, 0.0, 1.0, closed=True)
-    if labels is not None and (labels.shape != data.shape[:1] or labels.dtype.kind not in "iu"):
-        raise ValueError(
-            f"labels must be integers of shape {data.shape[:1]}, one per example, got {describe(labels)}"
-        )
-    together = max(1, DRAWN_TOGETHER // (batch_size * math.prod(data.shape[1:])))
-
-    @functools.lru_cache(maxsize=1)
-    def draw(block: int) -> Batch:
-        rng = generator(seed, TRAIN, block)
-        rows = rng.integers(0, len(data), (together, batch_size))
-        x0 = data[rows]
-        t = rng.integers(1, T + 1, (together, batch_size))
-        drawn: Batch = (x0, t, rng.standard_normal(x0.shape, dtype=x0.dtype.type))
-        if labels is not None:
-            kept = rng.random((together, batch_size)) >= unlabelled
-            drawn += (np.where(kept, labels[rows], 0),)
-        return drawn
-
-    def batch(step: int) -> Batch:
-        block, place = divmod(step, together)
-        return tuple(values[place].copy() for values in draw(block))  # which callers may write to
-
-    return batch
-
-
-def draw_batch(data: NDArray[Any], T: int, batch_size: int, seed: int, step: int) -> Batch:
-    """Draw one batch, that of one step of :func:`batches`, whose parameters and errors it has."""
-    return batches(data, T, batch_size, seed)(step)
-
-
 def train(
     recipe: Recipe,
     state: TrainState,
@@ -315,7 +239,7 @@ def train(
     state : TrainState
         From :func:`init_state` or a checkpoint.
     draw : callable step -> (x0, t, noise) or (x0, t, noise, labels)
-        The batch for a step, counted from 0, such as :func:`batches` returns.
+        The batch for a step, counted from 0, such as :func:`ddpm_np.batches.batches` returns.
     ops : Ops
     steps : int
         Where to stop, counted from the start of the run.

@@ -12,13 +12,14 @@ import numpy as np
 
 import ddpm_np as ddpm
 from backends import Backend
+from ddpm_np.batches import Batch
 from ddpm_np.checkpoint import load_checkpoint, save_checkpoint
 from ddpm_np.elbo import Predictor
 from ddpm_np.posterior import TARGETS, Target
 from ddpm_np.randomness import SAMPLE
 from ddpm_np.runs import MetricsLog, Progress
 from ddpm_np.schedules import Table
-from ddpm_np.training import Batch, Recipe, TrainState, init_state, train
+from ddpm_np.training import Recipe, TrainState, init_state, train
 
 REPORT_EVERY = 100
 LARGEST = 10**15
@@ -91,7 +92,7 @@ def train_or_resume(
     """Train from the start or from the checkpoint; returns the state and the step it began at.
 
     ``settings`` are what the weights depend on, which the checkpoint must agree with; ``batch`` is
-    from :func:`ddpm_np.training.batches`.
+    from :func:`ddpm_np.batches.batches`.
     """
     path = options.out_dir / "checkpoint.npz"
     settings = {**settings, "backend": backend.name}

@@ -25,6 +25,7 @@ import numpy as np
 import ddpm_np as ddpm
 from backends import Backend, describe_backend, get_backend
 from ddpm_np.baselines import fit_baselines, has_scikit_learn
+from ddpm_np.batches import batches
 from ddpm_np.elbo import Elbo, warn_of_prior
 from ddpm_np.evaluation import predictor
 from ddpm_np.files import write_json
@@ -46,7 +47,7 @@ from ddpm_np.reverse import VARIANCES
 from ddpm_np.runs import prepare_folder
 from ddpm_np.schedules import SCHEDULES, Schedule, Table
 from ddpm_np.step_errors import StepErrors, best_variance, elbo_from_errors, step_errors
-from ddpm_np.training import Recipe, TrainState, batches
+from ddpm_np.training import Recipe, TrainState
 
 FILES = (
     *("data.png", "samples.png", "strips.png", "terms.png", "loss.png", "schedule.png"),

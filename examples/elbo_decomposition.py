@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 import ddpm_np as ddpm
 from backends import describe_backend, get_backend
+from ddpm_np.batches import batches
 from ddpm_np.evaluation import predictor
 from ddpm_np.exact import (
     LinearGaussianChain,
@@ -33,7 +34,7 @@ from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
 from ddpm_np.plotting import PALETTE, save
 from ddpm_np.randomness import BOUND, DATA, TEST, generator
 from ddpm_np.runs import Progress, prepare_folder
-from ddpm_np.training import Recipe, batches, init_state, train
+from ddpm_np.training import Recipe, init_state, train
 
 VARIANCES = {"posterior": "β̃ (posterior)", "beta": "β", "optimal": "optimal"}
 HO = "beta (Ho)"

@@ -29,6 +29,7 @@ import numpy as np
 
 import ddpm_np as ddpm
 from backends import Backend, describe_backend, get_backend
+from ddpm_np.batches import Batch, batches
 from ddpm_np.elbo import Predictor, warn_of_prior
 from ddpm_np.evaluation import elbo_in_chunks, predictor, standard_error
 from ddpm_np.exact import NoisyCurve, swiss_roll_exact
@@ -39,7 +40,7 @@ from ddpm_np.randomness import BOUND, DATA, TEST, TRAIN, generator
 from ddpm_np.reverse import VARIANCES
 from ddpm_np.runs import MetricsLog, prepare_folder
 from ddpm_np.schedules import SCHEDULES, Table
-from ddpm_np.training import Batch, Recipe, batches
+from ddpm_np.training import Recipe
 
 TRAINING_POINTS = 100_000
 FILES = (

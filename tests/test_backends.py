@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from backends import BackendError, describe_backend, get_backend
 from ddpm_np import scaled_linear_schedule
+from ddpm_np.batches import draw_batch
 from ddpm_np.data import swiss_roll
 from ddpm_np.nn import Adam, MLPDenoiser, MLPParams, constant_rate
 from ddpm_np.nn import ops as generic
 from ddpm_np.nn.ops import Ops
-from ddpm_np.training import Recipe, draw_batch, init_state, train
+from ddpm_np.training import Recipe, init_state, train
 from tests.gradients import check_gradients, randomised
 
 FUSED = ("numba", "cupy")

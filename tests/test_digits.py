@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from backends import get_backend
+from ddpm_np.batches import batches
 from ddpm_np.checkpoint import read_archive, save_checkpoint
 from ddpm_np.decoders import discretised_gaussian
 from ddpm_np.elbo import elbo_decomposition
@@ -22,7 +23,7 @@ from ddpm_np.guidance import clipped
 from ddpm_np.images import scale, split
 from ddpm_np.randomness import BOUND, generator
 from ddpm_np.reverse import reverse_variance
-from ddpm_np.training import batches, init_state, train
+from ddpm_np.training import init_state, train
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "digits.py"

@@ -342,12 +342,12 @@ training.py: loss of the last part
 + loss = more_loss
 > test_training.py::test_a_step_in_parts_is_the_step
 
-training.py: labels kept and lost the wrong way round
+batches.py: labels kept and lost the wrong way round
 - np.where(kept, labels[rows], 0)
 + np.where(kept, 0, labels[rows])
 > test_training.py::test_labels_are_those_of_the_examples_or_none
 
-training.py: every block is the same
+batches.py: every block is the same
 - generator(seed, TRAIN, block)
 + generator(seed, TRAIN, 0)
 > test_training.py::test_batches_do_not_depend_on_the_order_in_which_they_are_asked_for
@@ -367,7 +367,7 @@ training.py: average lags a step
 + ops.ema(state.average, state.params
 > test_training.py::test_the_average_moves_by_the_decay_and_starts_at_the_parameters
 
-training.py: t = T never trained
+batches.py: t = T never trained
 - rng.integers(1, T + 1,
 + rng.integers(1, T,
 > test_training.py::test_a_batch_holds_examples_uniform_times_and_normal_noise

@@ -25,7 +25,8 @@ import ddpm_np as ddpm
 from backends import get_backend
 from ddpm_np.evaluation import predictor
 from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, constant_rate
-from ddpm_np.training import Recipe, batches, init_state, train
+from ddpm_np.batches import batches
+from ddpm_np.training import Recipe, init_state, train
 
 ops = get_backend("numba").ops
 rng = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from ddpm_np.posterior import (
     x0_from_mean,
     x0_from_v,
 )
-from ddpm_np.schedules import schedule_from_beta
+from ddpm_np.schedules import linear_schedule, schedule_from_beta
 from tests.strategies import (
     EPS,
     MILD,
@@ -117,6 +117,17 @@ def test_first_step_back_is_the_data(case):
     np.testing.assert_array_equal(mean, x0)
     assert variance == 0.0
     assert posterior_mean_coefficients(schedule, 1) == (0.0, 1.0)
+
+
+def test_coefficients_of_many_examples_are_those_of_their_times():
+    """Where there are fewer times than examples each is computed once."""
+    schedule = linear_schedule(5)
+    t = np.array([5, 1, 2, 2, 3, 4, 1])
+    each = [posterior_mean_coefficients(schedule, int(one)) for one in t]
+    for found, expected in zip(
+        posterior_mean_coefficients(schedule, t), zip(*each, strict=True), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 @given(cases(2))
