@@ -25,7 +25,7 @@ from ddpm_np.nn.ops import GENERIC
 from ddpm_np.randomness import generator
 from ddpm_np.training import Recipe, init_state, train_step
 from tests import cuda_on_cpu, test_backends
-from tests.test_backends import KERNELS
+from tests.kernels import KERNELS, call, example
 
 try:
     from backends import cupy_backend, cupy_kernels
@@ -145,11 +145,11 @@ def test_kernels_refuse_foreign_arrays(foreign):
     value = test_backends.FOREIGN[foreign]()
     with on_the_cpu(cuda_on_cpu.PLAIN) as backend:
         for op in OPS:
-            arrays = test_backends.example(op)
-            test_backends.call(op, backend.ops, arrays)
+            arrays = example(op)
+            call(op, backend.ops, arrays)
             for argument in arrays:
                 with pytest.raises(TypeError, match=f"^{argument} must be a CuPy array .* got "):
-                    test_backends.call(op, backend.ops, arrays | {argument: value})
+                    call(op, backend.ops, arrays | {argument: value})
 
 
 @needs_a_compiler
