@@ -60,7 +60,7 @@ def draw(*shape):
 def near(found, expected):
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == np.float32
-        # sums of at most 300 products; a slip in a stride is off by about 1
+        # sums of at most 800 products; a slip in a stride is off by about 1
         np.testing.assert_allclose(a, b, rtol=0.0, atol=1e-5 * np.max(np.abs(b)))
 
 for rows in (0, 1, 3, 4, 15, 16, 33, 70):
@@ -83,7 +83,8 @@ for rows, n in ((1, 5), (37, 70), (150, 33)):
     wide_arguments = [a.astype("float64") for a in (x, e)], wide, truth.astype("float64"), 0.5
     near([loss, gradient], ops.residual_mlp_loss(*wide_arguments[0], *wide_arguments[1:]))
 for shape, k, m, stride in (
-    ((2, 6, 4, 32), 3, 16, 1), ((2, 5, 7, 3), 3, 17, 2), ((1, 3, 3, 16), 1, 2, 1)
+    ((2, 6, 4, 32), 3, 16, 1), ((3, 16, 16, 16), 3, 32, 1),
+    ((2, 5, 7, 3), 3, 17, 2), ((1, 3, 3, 16), 1, 2, 1),
 ):
     x, weight, bias = draw(*shape), draw(k, k, shape[3], m), draw(m)
     wide = [a.astype("float64") for a in (x, weight, bias)]
@@ -151,19 +152,30 @@ def test_an_error_in_a_part_is_the_callers():
 
     with pytest.raises(ValueError, match="part 0"):
         list(BACKEND.ops.in_parts(fail, 1000))
+    with pytest.raises(ValueError, match="part 512"):
+        list(BACKEND.ops.in_parts(lambda part: part.start and fail(part), 1024))
 
 
 def test_threads_survive_a_fork():
     """A child has none of its parent's threads, and makes its own."""
     code = """
-import os, warnings
+import os, threading, time, warnings
 from backends import get_backend
 warnings.simplefilter("ignore")
 ops = get_backend("numba").ops
-assert sum(ops.in_parts(lambda part: part.stop - part.start, 5000)) == 5000
+
+def slow(part):
+    time.sleep(0.1)  # so that every thread gets its share
+    return threading.get_ident(), part.stop - part.start
+
+def works():
+    threads, rows = zip(*ops.in_parts(slow, 5000))
+    return len(set(threads)) == 2 and sum(rows) == 5000
+
+assert works()
 child = os.fork()
 if child == 0:
-    os._exit(0 if sum(ops.in_parts(lambda part: part.stop - part.start, 5000)) == 5000 else 1)
+    os._exit(0 if works() else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
     if not hasattr(os, "fork"):
