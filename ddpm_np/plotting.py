@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, ScalarFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
+from scipy.ndimage import median_filter
 
 from ddpm_np._arrays import check_integer, check_real
 from ddpm_np._figures import (
@@ -151,9 +152,9 @@ def animate_reverse(
 
 
 def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -> Figure:
-    """Draw the training loss: a light dot for every value, their running mean as a line.
+    """Draw the training loss: a light dot for every value, their running median as a line.
 
-    ``smooth`` is the width of the centred running mean in points, by default 2 % of them, from 9 to
+    ``smooth`` is the width of the centred running median in points, by default 2 % of them, from 9 to
     500; 1 draws no line, nor does a width above half of them. Values that are not finite are left
     out, and the legend says how many.
     """
@@ -166,14 +167,13 @@ def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -
     label = "values" if finite.all() else f"values ({np.count_nonzero(~finite)} not finite)"
     x, y = x[finite], y[finite]
     width = min(max(9, len(y) // 50), 500) if smooth is None else check_integer("smooth", smooth, 1)
-    window = np.ones(min(width, len(y)))
     figure, axes = single_panel()
     alpha = float(np.clip(30.0 / np.sqrt(len(y)), 0.2, 0.9))
     axes.plot(x, y, ".", markersize=2.5, color=SKY, alpha=alpha, label=label, rasterized=True)
-    if 1 < len(window) <= len(y) / 2:
-        # Near the ends the mean runs over the part of the window that lies inside.
-        mean = np.convolve(y, window, "same") / np.convolve(np.ones_like(y), window, "same")
-        axes.plot(x, mean, color=BLUE, linewidth=1.8, label=f"mean over {len(window)}")
+    if 1 < width <= len(y) / 2:
+        # Not the mean: the first losses, far above all others, would lift it for a whole window.
+        median = median_filter(y, width, mode="nearest")
+        axes.plot(x, median, color=BLUE, linewidth=1.8, label=f"median over {width}")
     axes.set(xlabel="step", ylabel="mean squared error", yscale="log" if y.min() > 0.0 else "linear")
     if y.min() > 0.0 and y.max() < 100.0 * y.min():  # few decades: label the ticks between them
         axes.yaxis.set_minor_formatter(FormatStrFormatter("%g"))
