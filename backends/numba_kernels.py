@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from backends.numba_tiles import REAL, address, compiled, fma, inlined, product, summing, transpose
+from backends.numba_tiles import (
+    LANES,
+    REAL,
+    address,
+    compiled,
+    fma,
+    inlined,
+    product,
+    summing,
+    transpose,
+)
 
 BLOCK = 32
 """Rows that go through all layers before the next ones: they stay in the first cache."""
@@ -182,7 +192,14 @@ def residual_mlp(
                 _add_silu(h.ravel(), z.ravel(), slopes[l, first:last].ravel())
             else:
                 _add_silu_alone(h.ravel(), z.ravel())
-        _rows_times_columns(hidden[layers - 1, first:last], out_turned, out_bias, y[top:bottom])
+        h = hidden[layers - 1, first:last]
+        if m < LANES:
+            _rows_times_columns(h, out_turned, out_bias, y[top:bottom])
+        else:
+            product(
+                address(h, 0), n, 0, 1, address(out_weight, 0), 0, m,
+                address(out_bias, 0), 0, address(y, top * m), m, count, m, 1, n,
+            )  # fmt: skip
 
 
 @compiled
