@@ -16,6 +16,7 @@ import numpy as np
 from backends.base import Backend, BackendError, host_asarray, host_normal
 from ddpm_np.nn import ops
 from ddpm_np.nn.ops import MLPParams, Ops, check_mlp, describe
+from ddpm_np.nn.tree import ravel
 
 try:
     from backends import numba_convolution as convolution
@@ -133,20 +134,21 @@ def residual_mlp_backward(dy: Any, cache: Any, params: MLPParams) -> tuple[Any, 
 def residual_mlp_loss(
     x: Any, embedding: Any, params: MLPParams, truth: Any, loss_weight: Any
 ) -> tuple[Any, Any]:
-    """Fused :func:`ddpm_np.nn.ops.residual_mlp_loss`; the weight is a number, or one for each row."""
+    """Fused :func:`ddpm_np.nn.ops.residual_mlp_loss`, for one weight or one for each row."""
     x, embedding, truth, *leaves = _own(x=x, embedding=embedding, truth=truth, **params._asdict())
     params = MLPParams(*leaves)
     if isinstance(loss_weight, int | float):
-        loss_weight = np.full((1, 1), loss_weight, x.dtype)
-    _, loss_weight = _own(x=x, loss_weight=loss_weight)
-    if x.dtype != np.float32:
-        return ops.residual_mlp_loss(x, embedding, params, truth, loss_weight)
+        weights = np.full((1, 1), loss_weight, x.dtype)
+    else:
+        _, weights = _own(x=x, loss_weight=loss_weight)
+    if x.dtype != np.float32 or weights.shape not in ((1, 1), (len(x), 1)):
+        y, cache = residual_mlp(x, embedding, params)
+        loss, dy = squared_error(y, truth, loss_weight)
+        return loss, ravel(residual_mlp_backward(dy, cache, params)[1])
     check_mlp(x, embedding, params)
     _shapes(truth=(truth, (len(x), len(params.out_bias))))
-    if loss_weight.shape != (1, 1):
-        _shapes(loss_weight=(loss_weight, (len(x), 1)))
     gradient = np.zeros(sum(leaf.size for leaf in leaves), np.float32)
-    loss = kernels.residual_mlp_loss(x, embedding, *leaves, truth, loss_weight, gradient)
+    loss = kernels.residual_mlp_loss(x, embedding, *leaves, truth, weights, gradient)
     return np.float32(loss), gradient
 
 

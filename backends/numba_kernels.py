@@ -46,10 +46,10 @@ def linear_backward(dy: Any, x: Any, weight: Any, dx: Any, dweight: Any, dbias: 
         for j in range(m):
             dbias[j] += dy[i, j]
     _add_xtd(x, dy, dweight)
-    turned, zero = np.empty((m, n), REAL), np.zeros(n, REAL)
-    transpose(weight, turned)
+    transposed, zero = np.empty((m, n), REAL), np.zeros(n, REAL)
+    transpose(weight, transposed)
     product(
-        address(dy, 0), m, 0, 1, address(turned, 0), 0, n,
+        address(dy, 0), m, 0, 1, address(transposed, 0), 0, n,
         address(zero, 0), 0, address(dx, 0), n, rows, n, 1, m,
     )  # fmt: skip
 
@@ -157,8 +157,8 @@ def residual_mlp(
     rows = x.shape[0]
     d, size, m = weight.shape[0], time_weight.shape[0], out_weight.shape[1]
     shared = embedding.shape[0] != rows
-    out_turned = np.empty((m, n), REAL)
-    transpose(out_weight, out_turned)
+    out_transposed = np.empty((m, n), REAL)
+    transpose(out_weight, out_transposed)
     shift = bias
     if shared:
         shift = np.empty(n, REAL)
@@ -194,7 +194,7 @@ def residual_mlp(
                 _add_silu_alone(h.ravel(), z.ravel())
         h = hidden[layers - 1, first:last]
         if m < LANES:
-            _rows_times_columns(h, out_turned, out_bias, y[top:bottom])
+            _rows_times_columns(h, out_transposed, out_bias, y[top:bottom])
         else:
             product(
                 address(h, 0), n, 0, 1, address(out_weight, 0), 0, m,
@@ -214,14 +214,14 @@ def residual_mlp_backward(
     n = weight.shape[1]
     dz = np.empty((rows, n), REAL)
     _backward(
-        dy, x, hidden, slopes, _all_turned(hidden_weight), out_weight, dz,
+        dy, x, hidden, slopes, _all_transposed(hidden_weight), out_weight, dz,
         dweight, dbias, dhidden_weight, dhidden_bias, dout_weight, dout_bias,
     )  # fmt: skip
     _add_xtd(embedding, dz if len(embedding) == rows else dbias.reshape((1, n)), dtime_weight)
-    turned, zero = np.empty((n, d), REAL), np.zeros(d, REAL)
-    transpose(weight, turned)
+    transposed, zero = np.empty((n, d), REAL), np.zeros(d, REAL)
+    transpose(weight, transposed)
     product(
-        address(dz, 0), n, 0, 1, address(turned, 0), 0, d,
+        address(dz, 0), n, 0, 1, address(transposed, 0), 0, d,
         address(zero, 0), 0, address(dx, 0), d, rows, d, 1, n,
     )  # fmt: skip
 
@@ -242,7 +242,7 @@ def residual_mlp_loss(
     dhidden_weight, rest = _cut(rest, hidden_weight)
     dhidden_bias, rest = _cut(rest, hidden_bias)
     dout_weight, dout_bias = _cut(rest, out_weight)
-    turned = _all_turned(hidden_weight)
+    transposed = _all_transposed(hidden_weight)
     # One allocation, and less than the allocator would hand back to the system each time.
     scratch = np.empty((2 * layers + 1) * min(rows, BACK_AND_FORTH) * n, REAL)
     total = 0.0
@@ -267,7 +267,7 @@ def residual_mlp_loss(
                 total += np.float64(w * error * error)
                 y[i, j] = scale * error
         _backward(
-            y, some, hidden, slopes, turned, out_weight, dz,
+            y, some, hidden, slopes, transposed, out_weight, dz,
             dweight, dbias, dhidden_weight, dhidden_bias, dout_weight, dout_bias,
         )  # fmt: skip
         if not shared:
@@ -284,16 +284,16 @@ def _cut(flat: Any, leaf: Any) -> Any:
 
 
 @compiled
-def _all_turned(hidden_weight: Any) -> Any:
-    turned = np.empty_like(hidden_weight)
-    for l in range(len(turned)):  # noqa: E741
-        transpose(hidden_weight[l], turned[l])
-    return turned
+def _all_transposed(hidden_weight: Any) -> Any:
+    transposed = np.empty_like(hidden_weight)
+    for l in range(len(transposed)):  # noqa: E741
+        transpose(hidden_weight[l], transposed[l])
+    return transposed
 
 
 @compiled
 def _backward(
-    dy: Any, x: Any, hidden: Any, slopes: Any, turned: Any, out_weight: Any, dz: Any,
+    dy: Any, x: Any, hidden: Any, slopes: Any, transposed: Any, out_weight: Any, dz: Any,
     dweight: Any, dbias: Any, dhidden_weight: Any, dhidden_bias: Any, dout_weight: Any, dout_bias: Any,
 ) -> None:  # fmt: skip
     """Add gradients of all parameters but time_weight, which that of the first layer, dz, yields."""
@@ -303,22 +303,22 @@ def _backward(
     for i in range(rows):
         for j in range(m):
             dout_bias[j] += dy[i, j]
-    dout_turned = np.zeros((m, n), REAL)
-    _add_xtd(dy, hidden[layers - 1], dout_turned)  # its few columns as rows
+    dout_transposed = np.zeros((m, n), REAL)
+    _add_xtd(dy, hidden[layers - 1], dout_transposed)  # its few columns as rows
     for i in range(n):
         for j in range(m):
-            dout_weight[i, j] += dout_turned[j, i]
-    out_turned = np.empty((m, n), REAL)
-    transpose(out_weight, out_turned)
+            dout_weight[i, j] += dout_transposed[j, i]
+    out_transposed = np.empty((m, n), REAL)
+    transpose(out_weight, out_transposed)
     product(
-        address(dy, 0), m, 0, 1, address(out_turned, 0), 0, n,
+        address(dy, 0), m, 0, 1, address(out_transposed, 0), 0, n,
         address(zero, 0), 0, address(dh, 0), n, rows, n, 1, m,
     )  # fmt: skip
     for l in range(layers - 1, 0, -1):  # noqa: E741
         _through_silu(dh, slopes[l], dz, dhidden_bias[l - 1])
         _add_xtd(hidden[l - 1], dz, dhidden_weight[l - 1])
         product(
-            address(dz, 0), n, 0, 1, address(turned, (l - 1) * n * n), 0, n,
+            address(dz, 0), n, 0, 1, address(transposed, (l - 1) * n * n), 0, n,
             address(dh, 0), n, address(dh, 0), n, rows, n, 1, n,
         )  # fmt: skip
     _through_silu(dh, slopes[0], dz, dbias)

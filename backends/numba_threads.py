@@ -25,17 +25,27 @@ def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> It
     parts = [slice(start, min(start + step, size)) for start in range(0, size, step)]
     if len(parts) <= 1 or THREADS == 1:
         return map(function, parts)
+    return _shared_out(function, parts)
+
+
+def _shared_out(function: Callable[[slice], Any], parts: list[slice]) -> list[Any]:
+    """The other threads begin at the front; this one at the back, with what nobody has begun."""
     # In the caller's context: np.errstate, say, which threads do not share otherwise.
     contexts = [copy_context() for _ in parts]
     pool = _threads(os.getpid())
     futures = [
         pool.submit(context.run, function, part) for context, part in zip(contexts, parts, strict=True)
     ]
-    # The other threads begin at the front; this one at the back, with what nobody has begun.
-    for i in reversed(range(len(parts))):
-        if futures[i].cancel():
-            futures[i] = _done(contexts[i], function, parts[i])
-    return (future.result() for future in futures)
+    try:
+        for i in reversed(range(len(parts))):
+            if futures[i].cancel():
+                futures[i] = _done(contexts[i], function, parts[i])
+                if futures[i].exception():
+                    break
+    finally:
+        for future in futures:  # after an error, or Ctrl-C, nobody need begin the rest
+            future.cancel()
+    return [future.result() for future in futures if not future.cancelled()]
 
 
 def _done(context: Context, function: Callable[[slice], Any], part: slice) -> Future[Any]:

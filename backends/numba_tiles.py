@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 # error_model="numpy" leaves out the check for division by zero, which stops vectorisation;
 # the fastmath flags allow fused multiply-add but still respect NaN and infinity. All loops run
-# without Python's lock, and none in parallel: threads belong to the batch, see numba_backend.
+# without Python's lock, and none in parallel: threads belong to the batch, see numba_threads.
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 compiled = njit(**_OPTIONS)
 inlined = njit(inline="always", **_OPTIONS)

@@ -155,8 +155,8 @@ def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -
     """Draw the training loss: a light dot for every value, their running median as a line.
 
     ``smooth`` is the width of the centred running median in points, by default 2 % of them, from 9 to
-    500; 1 draws no line, nor does a width above half of them. Values that are not finite are left
-    out, and the legend says how many.
+    501, and always odd; 1 draws no line, nor does a width above half of them. Values that are not
+    finite are left out, and the legend says how many.
     """
     x, y = points_array("steps", steps, 0), points_array("loss", loss, 0)
     if x.shape != y.shape:
@@ -167,12 +167,13 @@ def plot_loss(steps: ArrayLike, loss: ArrayLike, *, smooth: int | None = None) -
     label = "values" if finite.all() else f"values ({np.count_nonzero(~finite)} not finite)"
     x, y = x[finite], y[finite]
     width = min(max(9, len(y) // 50), 500) if smooth is None else check_integer("smooth", smooth, 1)
+    width |= 1  # odd, so that the window has a centre
     figure, axes = single_panel()
     alpha = float(np.clip(30.0 / np.sqrt(len(y)), 0.2, 0.9))
     axes.plot(x, y, ".", markersize=2.5, color=SKY, alpha=alpha, label=label, rasterized=True)
     if 1 < width <= len(y) / 2:
         # Not the mean: the first losses, far above all others, would lift it for a whole window.
-        median = median_filter(y, width, mode="nearest")
+        median = median_filter(y, width, mode="reflect")
         axes.plot(x, median, color=BLUE, linewidth=1.8, label=f"median over {width}")
     axes.set(xlabel="step", ylabel="mean squared error", yscale="log" if y.min() > 0.0 else "linear")
     if y.min() > 0.0 and y.max() < 100.0 * y.min():  # few decades: label the ticks between them

@@ -35,7 +35,7 @@ def posterior_mean_coefficients(schedule: Schedule, t: Array | int) -> tuple[Tab
     """
     T = check_schedule(schedule).T
     t = check_times(t, T, None)
-    if np.size(t) > T:  # then there are fewer times than entries
+    if np.size(t) > T:  # each time once, and then a choice of these
         c_xt, c_x0 = posterior_mean_coefficients(schedule, np.arange(1, T + 1))
         return c_xt[t - 1], c_x0[t - 1]
     variance = schedule.one_minus_alpha_bar

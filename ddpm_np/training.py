@@ -60,8 +60,8 @@ class Recipe:
     ----------
     schedule : Schedule
     denoiser : Denoiser
-        One with a method ``loss_and_gradient``, as :class:`ddpm_np.nn.MLPDenoiser` has, is
-        trained by that, in one go.
+        One whose class has a method ``loss_and_gradient``, as :class:`ddpm_np.nn.MLPDenoiser`
+        has, is trained by that, in one go; it must agree with forward and backward.
     optimizer : Adam
     target : {"eps", "x0", "mean", "v"}
         What the network predicts.
@@ -155,7 +155,7 @@ def train_step(
         Times, 1 <= t <= T, uniform.
     ops : Ops
     labels : integer array of shape (B,), on the host, or None
-        For a denoiser that takes classes: it gets them as a fifth argument.
+        For a denoiser that takes classes: it gets them as a last argument.
 
     Returns
     -------
@@ -212,10 +212,9 @@ def denoising_loss(
     truth = true_target(recipe.schedule, x0, t, noise, recipe.target)
     weight = share if recipe.weight is None else coefficient(share * recipe.weight[t], x0)
     arguments = (params, x_t, t, truth, weight, ops, *(() if labels is None else (labels,)))
-    at_once = getattr(recipe.denoiser, "loss_and_gradient", None)
-    if at_once is None:
-        return loss_and_gradient(recipe.denoiser, *arguments)
-    found: tuple[Array, Array] = at_once(*arguments)
+    # Of its class: a wrapper that hands on attributes would hand on those of the network inside.
+    at_once = getattr(type(recipe.denoiser), "loss_and_gradient", loss_and_gradient)
+    found: tuple[Array, Array] = at_once(recipe.denoiser, *arguments)
     return found
 
 

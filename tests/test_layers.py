@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from backends import get_backend
-from ddpm_np import scaled_linear_schedule
+from ddpm_np import q_sample, scaled_linear_schedule
 from ddpm_np.nn import (
     Adam,
     Linear,
@@ -21,7 +21,7 @@ from ddpm_np.nn import (
 from ddpm_np.nn.denoisers import loss_and_gradient
 from ddpm_np.nn.layers import embed
 from ddpm_np.nn.ops import GENERIC
-from ddpm_np.nn.tree import named_leaves, tree_leaves, tree_map
+from ddpm_np.nn.tree import Layout, named_leaves, ravel, tree_leaves, tree_map
 from ddpm_np.training import Recipe, init_state, train_step
 from tests.gradients import check_gradients, randomised
 
@@ -339,7 +339,7 @@ def test_denoiser_init():
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
-@pytest.mark.parametrize("weights", ["one", "rows"])
+@pytest.mark.parametrize("weights", ["one", "rows", "all"])
 def test_the_loss_at_once_is_that_of_forward_and_backward(name, weights, dtype):
     """To rounding, but the same bits where it is done by its parts."""
     backend = (
@@ -351,6 +351,8 @@ def test_the_loss_at_once_is_that_of_forward_and_backward(name, weights, dtype):
     )
     x, truth = normal((rows, 2)).astype(dtype), normal((rows, 2), seed=1).astype(dtype)
     weight = 0.3 if weights == "one" else np.linspace(0.0, 1.0, rows, dtype=dtype)[:, None]
+    if weights == "all":
+        weight = np.repeat(weight, 2, axis=1)
     for t in (7, np.arange(rows) % 10 + 1):
         arguments = (params, x, t, truth, weight, backend.ops)
         expected = loss_and_gradient(network, *arguments)
@@ -367,8 +369,57 @@ def test_a_network_without_classes_refuses_labels():
     network = MLPDenoiser(2, 50, 20, 2, 4)
     recipe = Recipe(scaled_linear_schedule(50), network, Adam(constant_rate(1e-3)))
     state, x = init_state(recipe, 0, np.asarray), normal((3, 2))
-    with pytest.raises(TypeError, match="argument"):
+    with pytest.raises(TypeError, match=r"^labels must be None: MLPDenoiser has no classes$"):
         train_step(recipe, state, x, 7, x, GENERIC, np.array([1, 2, 3]))
+
+
+def test_a_parameter_may_be_one_number():
+    """Gradients of such are NumPy's scalars, which are no arrays."""
+    tree = (np.ones(3), np.float64(2.0), np.zeros((2, 1)), np.array(5.0))
+    np.testing.assert_array_equal(ravel(tree), [1, 1, 1, 2, 0, 0, 5])
+    first, *rest = Layout.of(tuple(map(np.asarray, tree))).unravel(ravel(tree))
+    assert [first.shape, *(leaf.shape for leaf in rest)] == [(3,), (), (2, 1), ()]
+
+
+class Doubled(MLPDenoiser):
+    """A network that changes what its parent predicts."""
+
+    def forward(self, params, x_t, t, ops):
+        y, cache = super().forward(params, x_t, t, ops)
+        return 2.0 * y, cache
+
+    def backward(self, params, cache, dy, ops):
+        return super().backward(params, cache, 2.0 * dy, ops)
+
+
+class Wrapped:
+    """A network around another, which hands on all else."""
+
+    def __init__(self):
+        self.inner = MLPDenoiser(2, 50, 20, 2, 4)
+        self.forward, self.backward = Doubled(2, 50, 20, 2, 4).forward, Doubled(2, 50, 20, 2, 4).backward
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("denoiser", [Doubled(2, 50, 20, 2, 4), Wrapped()], ids=["subclass", "wrapper"])
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_networks_around_this_one_are_trained_by_their_own_forward(name, denoiser):
+    ops = (
+        get_backend(name) if name == "numpy" else pytest.importorskip("numba") and get_backend(name)
+    ).ops
+    x, noise = normal((5, 2)).astype("float32"), normal((5, 2), seed=1).astype("float32")
+    schedule = scaled_linear_schedule(50)
+    losses = []
+    for network in (denoiser, MLPDenoiser(2, 50, 20, 2, 4)):
+        recipe = Recipe(schedule, network, Adam(constant_rate(1e-3)))
+        state = init_state(recipe, 0, lambda a: a.astype("float32"))
+        losses.append(float(train_step(recipe, state, x, 7, noise, ops).loss_sum))
+    params = recipe.layout.unravel(state.params)
+    prediction = 2.0 * network.predict(params, q_sample(schedule, x, 7, noise), 7, ops)
+    assert losses[0] == pytest.approx(np.mean((prediction - noise) ** 2), rel=1e-5)
+    assert abs(losses[1] - losses[0]) > 0.01
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])

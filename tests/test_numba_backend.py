@@ -150,10 +150,34 @@ def test_an_error_in_a_part_is_the_callers():
     def fail(part):
         raise ValueError(f"part {part.start}")
 
-    with pytest.raises(ValueError, match="part 0"):
+    # Whichever came first: after it no other part is begun.
+    with pytest.raises(ValueError, match=r"^part (0|500)$"):
         list(BACKEND.ops.in_parts(fail, 1000))
     with pytest.raises(ValueError, match="part 512"):
         list(BACKEND.ops.in_parts(lambda part: part.start and fail(part), 1024))
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_error_no_part_is_begun(error):
+    """Which may happen in the caller's thread or another."""
+    code = f"""
+import threading, time
+from backends import get_backend
+main, begun = threading.get_ident(), []
+
+def fail(part):
+    begun.append(part)
+    time.sleep(0.05)
+    if threading.get_ident() == main:
+        raise {error.__name__}
+
+try:
+    list(get_backend("numba").ops.in_parts(fail, 512 * 100))
+except {error.__name__}:
+    time.sleep(0.5)
+    print(len(begun))
+"""
+    assert int(python(code, NUMBA_NUM_THREADS="2")) <= 4
 
 
 def test_threads_survive_a_fork():

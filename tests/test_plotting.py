@@ -220,11 +220,11 @@ def test_animation_refuses(roll, tmp_path, name, fps, message):
 
 def test_loss_draws_the_values_and_their_centred_median():
     steps, loss = np.arange(1, 11), np.array([99.0, 5.0, 7.0, 6.0, 1.0, 2.0, 30.0, 4.0, 3.0, 8.0])
-    (axes,) = plotting.plot_loss(steps, loss, smooth=3).axes
+    (axes,) = plotting.plot_loss(steps, loss, smooth=4).axes  # that is 5
     raw, median = axes.get_lines()
     np.testing.assert_array_equal(raw.get_xydata(), np.stack([steps, loss], axis=1))
-    extended = [99.0, *loss, 8.0]
-    expected = [np.median(extended[i : i + 3]) for i in range(10)]
+    extended = [5.0, 99.0, *loss, 8.0, 3.0]
+    expected = [np.median(extended[i : i + 5]) for i in range(10)]
     np.testing.assert_array_equal(median.get_ydata(), expected)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "mean squared error")
     assert axes.get_yscale() == "log"

@@ -14,7 +14,12 @@ from ddpm_np.nn.tree import Tree, ravel
 
 
 class Denoiser(Protocol):
-    """A network of two arguments, x_t and t; otherwise a layer."""
+    """A network of two arguments, x_t and t; otherwise a layer.
+
+    Two more methods are used where a class has them: ``predict``, which is forward without what
+    backward needs, and ``loss_and_gradient``, see :func:`loss_and_gradient`. Both must agree with
+    forward and backward.
+    """
 
     def init(self, rng: Generator) -> Tree:
         """Draw initial parameters, on the host in float64."""
@@ -148,12 +153,21 @@ class MLPDenoiser:
         truth: Array,
         weight: Array | float,
         ops: Ops,
+        *labels: Array,
     ) -> tuple[Array, Array]:
-        """As :func:`loss_and_gradient`, but in one operation, if ``ops`` has it.
+        """The function of this name, :func:`loss_and_gradient`, in one operation if ``ops`` has it.
 
-        Small networks spend much of their time between operations.
+        Small networks spend much of their time between operations. A subclass, which may predict
+        something else, goes through its own forward and backward.
+
+        Raises
+        ------
+        TypeError
+            If there are labels: this network has no classes.
         """
-        if ops.residual_mlp_loss is None:
+        if labels:
+            raise TypeError("labels must be None: MLPDenoiser has no classes")
+        if ops.residual_mlp_loss is None or type(self) is not MLPDenoiser:
             return loss_and_gradient(self, params, x_t, t, truth, weight, ops)
         return ops.residual_mlp_loss(x_t, self._embed(t, x_t), params, truth, weight)
 

@@ -43,7 +43,7 @@ def silu(x: Array) -> tuple[Array, Array]:
 
 
 def silu_backward(dy: Array, slope: Array) -> Array:
-    """Gradient of :func:`silu` from the derivative that it returned: dx = dy * slope."""
+    """Gradient of :func:`silu` from the derivative that it returned: dx = dy * slope; no entry."""
     return dy * slope
 
 
@@ -259,7 +259,8 @@ def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> It
 class Ops:
     """A table of operations; the defaults are the array-generic definitions above.
 
-    A function of several of them at once, residual_mlp_loss, has none: it would bypass their kernels.
+    residual_mlp_loss has no default: it would bypass the kernels of a table that replaces residual_mlp
+    alone. To replace one of its three parts in a table that has it, set it to None as well.
     """
 
     linear: Callable[[Array, Array, Array], Array] = linear

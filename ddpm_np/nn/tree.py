@@ -63,8 +63,7 @@ def ravel(tree: Tree) -> Array:
     leaves: list[Array] = []
     _collect(tree, leaves)
     xp = array_namespace(leaves[0])
-    reshape = _reshape_of(leaves[0])
-    return xp.concat([leaf if len(leaf.shape) == 1 else reshape(leaf, (-1,)) for leaf in leaves])
+    return xp.concat([_flat(leaf, xp) for leaf in leaves])
 
 
 class Layout(NamedTuple):
@@ -93,7 +92,9 @@ class Layout(NamedTuple):
         """Cut a flat array into the tree's leaves; views where the library has them."""
         if flat.shape != (self.size,):
             raise ValueError(f"flat must have shape ({self.size},), got {flat.shape}")
-        return _cut(self.tree, flat, _reshape_of(flat))
+        # NumPy's function takes longer than its method
+        reshape = np.ndarray.reshape if type(flat) is np.ndarray else array_namespace(flat).reshape
+        return _cut(self.tree, flat, reshape)
 
 
 class _Place:
@@ -105,10 +106,10 @@ class _Place:
         self.start, self.stop, self.shape = start, stop, shape
 
 
-def _reshape_of(x: Array) -> Callable[..., Any]:
-    """The reshape of an array's library; NumPy's function takes longer than its method."""
-    reshape: Callable[..., Any] = np.ndarray.reshape
-    return reshape if type(x) is np.ndarray else array_namespace(x).reshape
+def _flat(leaf: Array, xp: Any) -> Array:
+    if len(leaf.shape) == 1:
+        return leaf
+    return leaf.reshape(-1) if type(leaf) is np.ndarray else xp.reshape(leaf, (-1,))
 
 
 def _cut(tree: Tree, flat: Array, reshape: Callable[..., Array]) -> Tree:
