@@ -352,7 +352,7 @@ def test_the_loss_at_once_is_that_of_forward_and_backward(name, weights, dtype):
     x, truth = normal((rows, 2)).astype(dtype), normal((rows, 2), seed=1).astype(dtype)
     weight = 0.3 if weights == "one" else np.linspace(0.0, 1.0, rows, dtype=dtype)[:, None]
     if weights == "all":
-        weight = np.repeat(weight, 2, axis=1)
+        weight = np.linspace(0.0, 1.0, 2 * rows, dtype=dtype).reshape(2, rows).T
     for t in (7, np.arange(rows) % 10 + 1):
         arguments = (params, x, t, truth, weight, backend.ops)
         expected = loss_and_gradient(network, *arguments)
