@@ -4,6 +4,7 @@ Time is 1-based, t = 1..T; tables have length T + 1. The bound is in nats. Array
 from any library that follows the array API standard.
 """
 
+from ddpm_np import _moved, posterior
 from ddpm_np.decoders import discretised_gaussian, gaussian_decoder
 from ddpm_np.elbo import Elbo, PriorWarning, bits_per_dim, elbo_decomposition, middle_term, prior_term
 from ddpm_np.forward import q_moments, q_sample, q_step, q_step_moments, q_two_step_moments
@@ -24,19 +25,7 @@ from ddpm_np.losses import (
     v_loss_weight,
     x0_loss_weight,
 )
-from ddpm_np.posterior import (
-    eps_from_v,
-    eps_from_x0,
-    posterior_mean_from_eps,
-    predicted_eps,
-    predicted_x0,
-    q_posterior,
-    training_target,
-    v_from_x0_and_eps,
-    x0_from_eps,
-    x0_from_mean,
-    x0_from_v,
-)
+from ddpm_np.posterior import posterior_mean_from_eps, q_posterior
 from ddpm_np.reverse import model_mean, prior_log_density, reverse_variance
 from ddpm_np.samplers import ancestral_sample
 from ddpm_np.schedules import (
@@ -49,6 +38,19 @@ from ddpm_np.schedules import (
     schedule_from_beta,
     sigmoid_schedule,
 )
+from ddpm_np.targets import (
+    eps_from_v,
+    eps_from_x0,
+    predicted_eps,
+    predicted_x0,
+    training_target,
+    v_from_x0_and_eps,
+    x0_from_eps,
+    x0_from_mean,
+    x0_from_v,
+)
+
+_moved.forward(posterior)  # which held the conversions of targets
 
 __version__ = "0.1.0"
 

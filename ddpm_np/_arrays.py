@@ -6,15 +6,16 @@ knows (type, shape, dtype, device): nothing in this module waits for an accelera
 """
 
 import math
-import operator
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import array_api_compat
 import numpy as np
 from array_api_compat import is_array_api_obj
 from numpy.typing import NDArray
+
+from ddpm_np._checks import check_integer, describe
 
 Array: TypeAlias = Any
 """An array of any library that follows the array API standard."""
@@ -24,6 +25,21 @@ Table: TypeAlias = NDArray[np.float64]
 
 Times: TypeAlias = int | NDArray[np.integer[Any]]
 """One time for the whole batch, or one per example, on the host."""
+
+Predictor: TypeAlias = Callable[[Array, int], Array]
+"""A network or any other callable: (x_t, t) to a prediction of the shape of x_t."""
+
+Noise: TypeAlias = Callable[[int], Array] | Array
+"""Standard normal draws: a function of t, or an array of shape (T + 1, B, ...)."""
+
+MeanFunction: TypeAlias = Callable[[Array, int], Array]
+"""The model means: (x_t, t) to mu_theta(x_t, t), of the shape of x_t; t is an int."""
+
+Samples: TypeAlias = NDArray[np.float64]
+"""Host float64 draws, shape (n, d)."""
+
+BatchPredictor: TypeAlias = Callable[[Array, Any], Array]
+"""A network: (x_t, t) to a prediction of the shape of x_t; t is an int or of shape (B,)."""
 
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -42,57 +58,6 @@ def array_namespace(x: Array) -> Any:
 def device(x: Array) -> Any:
     """The device of an array."""
     return "cpu" if type(x) is np.ndarray else array_api_compat.device(x)
-
-
-def describe(value: object) -> str:
-    """Say in a few words what an argument was, for error messages."""
-    if is_array_api_obj(value):
-        kind = type(value)
-        return f"{kind.__module__.split('.')[0]} array of shape {value.shape}, dtype {value.dtype}"  # type: ignore[attr-defined]
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
-
-
-def check_integer(name: str, value: object, minimum: int, maximum: int | None = None) -> int:
-    """Return ``value`` as an int within bounds; floats and bools are refused."""
-    allowed = f">= {minimum}" if maximum is None else f"between {minimum} and {maximum}"
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} must be an integer {allowed}, got {describe(value)}") from None
-    if number < minimum or (maximum is not None and number > maximum):
-        raise ValueError(f"{name} must be {allowed}, got {number}")
-    return number
-
-
-def check_real(name: str, value: object, low: float, high: float, *, closed: bool = False) -> float:
-    """Return ``value`` as a float inside (low, high), or [low, high] when ``closed``."""
-    bounds = f"[{low:g}, {high:g}]" if closed else f"({low:g}, {high:g})"
-    try:
-        if isinstance(value, bool | str | bytes):
-            raise TypeError
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number in {bounds}, got {describe(value)}") from None
-    inside = low <= number <= high if closed else low < number < high
-    if not inside:
-        raise ValueError(f"{name} must lie in {bounds}, got {number:g}")
-    return number
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
-    """Return ``value`` if it is one of ``choices``."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-    return value
-
-
-def check_callable(name: str, value: object) -> None:
-    """Raise TypeError unless ``value`` can be called."""
-    if not callable(value):
-        raise TypeError(f"{name} must be callable, got {describe(value)}")
 
 
 def check_arrays(**arrays: Array) -> Any:
@@ -262,3 +227,22 @@ def sum_features(x: Array) -> Array:
     if len(x.shape) == 1:
         return x
     return xp.sum(x, axis=tuple(range(1, len(x.shape))))
+
+
+def noise_function(noise: Noise, x0: Array, T: int) -> Callable[[int], Array]:
+    """Return draws as a function of t, whichever way they were given.
+
+    Raises
+    ------
+    ValueError
+        If an array has not the shape (T + 1, *x0.shape).
+    """
+    if callable(noise):
+        return noise
+    shape = getattr(noise, "shape", None)
+    if shape != (T + 1, *x0.shape):
+        raise ValueError(
+            f"noise must be a function of t or an array of shape (T + 1, *x0.shape) = "
+            f"{(T + 1, *x0.shape)}, got {describe(noise)}"
+        )
+    return lambda t: noise[t, ...]

@@ -6,16 +6,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ddpm_np._arrays import (
-    Array,
-    array_namespace,
-    check_arrays,
-    check_integer,
-    check_real,
-    clamp,
-    sum_features,
-    to_host,
-)
+from ddpm_np._arrays import Array, array_namespace, check_arrays, clamp, sum_features, to_host
+from ddpm_np._checks import check_integer, check_real
 from ddpm_np.gaussians import LOG_2PI, normal_log_density
 
 # Standard deviations that stand for infinity: their square is finite.

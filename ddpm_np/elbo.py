@@ -7,34 +7,27 @@ Signs are M2's: the terms are to be maximised, L_T and every L_{t-1} are <= 0.
 
 import math
 import warnings
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from ddpm_np._arrays import (
     Array,
+    Noise,
+    Predictor,
     Table,
     array_namespace,
     check_arrays,
-    check_callable,
-    check_choice,
     check_finite,
-    check_integer,
-    describe,
+    noise_function,
     sum_features,
 )
+from ddpm_np._checks import check_callable, check_choice, check_integer, describe
 from ddpm_np.decoders import Decoder, gaussian_decoder
 from ddpm_np.forward import q_moments, q_sample
 from ddpm_np.gaussians import kl_isotropic
-from ddpm_np.posterior import TARGETS, Target, q_posterior
+from ddpm_np.posterior import q_posterior
 from ddpm_np.reverse import model_mean
 from ddpm_np.schedules import Schedule, check_schedule, check_table
-
-Predictor: TypeAlias = Callable[[Array, int], Array]
-"""A network or any other callable: (x_t, t) to a prediction of the shape of x_t."""
-
-Noise: TypeAlias = Callable[[int], Array] | Array
-"""Standard normal draws: a function of t, or an array of shape (T + 1, B, ...)."""
-
+from ddpm_np.targets import TARGETS, Target
 
 PRIOR_LIMIT = 0.05
 """Nats of -L_T above which x_T is no longer close to the prior, and a PriorWarning is given."""
@@ -228,22 +221,3 @@ def bits_per_dim(nll: Array | float, dimensions: int) -> Array | float:
     bits = nll / (d log 2)
     """
     return nll / (check_integer("dimensions", dimensions, 1) * math.log(2.0))
-
-
-def noise_function(noise: Noise, x0: Array, T: int) -> Callable[[int], Array]:
-    """Return draws as a function of t, whichever way they were given.
-
-    Raises
-    ------
-    ValueError
-        If an array has not the shape (T + 1, *x0.shape).
-    """
-    if callable(noise):
-        return noise
-    shape = getattr(noise, "shape", None)
-    if shape != (T + 1, *x0.shape):
-        raise ValueError(
-            f"noise must be a function of t or an array of shape (T + 1, *x0.shape) = "
-            f"{(T + 1, *x0.shape)}, got {describe(noise)}"
-        )
-    return lambda t: noise[t, ...]

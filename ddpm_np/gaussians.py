@@ -5,15 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import (
-    Array,
-    array_namespace,
-    check_arrays,
-    check_real,
-    describe,
-    device,
-    sum_features,
-)
+from ddpm_np._arrays import Array, array_namespace, check_arrays, device, sum_features
+from ddpm_np._checks import check_real, describe
 
 LOG_2PI = math.log(2.0 * math.pi)
 

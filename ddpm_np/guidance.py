@@ -5,10 +5,10 @@ Both turn predictors into predictors, so that every sampler takes them, and so d
 
 import sys
 
-from ddpm_np._arrays import Array, check_arrays, check_callable, check_choice, check_real, clamp
-from ddpm_np.elbo import Predictor
-from ddpm_np.posterior import TARGETS, Target, predicted_x0
+from ddpm_np._arrays import Array, Predictor, check_arrays, clamp
+from ddpm_np._checks import check_callable, check_choice, check_real
 from ddpm_np.schedules import Schedule, check_schedule
+from ddpm_np.targets import TARGETS, Target, predicted_x0
 
 
 def guided(conditional: Predictor, unconditional: Predictor, guidance: float) -> Predictor:
@@ -22,7 +22,7 @@ def guided(conditional: Predictor, unconditional: Predictor, guidance: float) ->
     Parameters
     ----------
     conditional, unconditional : callable (x_t, t) -> array of the shape of x_t
-        With the class, and without: :func:`ddpm_np.evaluation.predictor` with labels, and with
+        With the class, and without: :func:`ddpm_np.runs.evaluation.predictor` with labels, and with
         labels 0.
     guidance : float
         w of the paper, >= -1: 0 is conditional, -1 unconditional, and more exaggerates what tells

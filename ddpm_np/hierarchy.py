@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from ddpm_np._arrays import Array, Table, array_namespace, check_arrays, check_integer
+from ddpm_np._arrays import Array, MeanFunction, Table, array_namespace, check_arrays
+from ddpm_np._checks import check_integer
 from ddpm_np.forward import q_step_moments
 from ddpm_np.gaussians import kl_isotropic, normal_log_density
-from ddpm_np.paths import MeanFunction
 from ddpm_np.reverse import prior_log_density
 from ddpm_np.schedules import Schedule, check_schedule, check_table
 

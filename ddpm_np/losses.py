@@ -9,18 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_np._arrays import (
-    Array,
-    Table,
-    check_arrays,
-    check_choice,
-    check_integer,
-    check_times,
-    coefficient,
-    sum_features,
-)
-from ddpm_np.posterior import TARGETS, Target, posterior_mean_coefficients
+from ddpm_np._arrays import Array, Table, check_arrays, check_times, coefficient, sum_features
+from ddpm_np._checks import check_choice, check_integer
+from ddpm_np.posterior import posterior_mean_coefficients
 from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.targets import TARGETS, Target
 
 
 def mean_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:

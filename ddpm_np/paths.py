@@ -5,19 +5,21 @@ the bound, log p_theta(x_{0:T}) / q(x_{1:T} | x_0), is one number; (6), (9) and 
 ways to write it.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
-
-from ddpm_np._arrays import Array, Table, array_namespace, check_arrays
-from ddpm_np.elbo import Elbo, Noise, noise_function
+from ddpm_np._arrays import (
+    Array,
+    MeanFunction,
+    Noise,
+    Table,
+    array_namespace,
+    check_arrays,
+    noise_function,
+)
+from ddpm_np.elbo import Elbo
 from ddpm_np.forward import q_moments, q_step, q_step_moments
 from ddpm_np.gaussians import normal_log_density
 from ddpm_np.posterior import q_posterior
 from ddpm_np.reverse import prior_log_density
 from ddpm_np.schedules import Schedule, check_schedule, check_table
-
-MeanFunction: TypeAlias = Callable[[Array, int], Array]
-"""The model means: (x_t, t) to mu_theta(x_t, t), of the shape of x_t; t is an int."""
 
 
 def draw_path(schedule: Schedule, x0: Array, noise: Noise) -> Array:

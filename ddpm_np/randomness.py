@@ -8,7 +8,7 @@ gives the same numbers on every backend.
 import numpy as np
 from numpy.random import Generator, Philox
 
-from ddpm_np._arrays import check_integer
+from ddpm_np._checks import check_integer
 
 INIT, TRAIN, SAMPLE, BOUND, DATA, TEST, METRIC = range(7)
 """The streams: what the numbers are for."""

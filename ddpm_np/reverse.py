@@ -4,10 +4,12 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ddpm_np._arrays import Array, Table, array_namespace, check_arrays, check_choice, check_times
+from ddpm_np._arrays import Array, Table, array_namespace, check_arrays, check_times
+from ddpm_np._checks import check_choice
 from ddpm_np.gaussians import normal_log_density
-from ddpm_np.posterior import TARGETS, Target, posterior_mean_from_eps, predicted_eps, q_posterior
+from ddpm_np.posterior import posterior_mean_from_eps, q_posterior
 from ddpm_np.schedules import Schedule, check_schedule
+from ddpm_np.targets import TARGETS, Target, predicted_eps
 
 VarianceKind: TypeAlias = Literal["posterior", "beta", "unit"]
 VARIANCES: tuple[VarianceKind, ...] = get_args(VarianceKind)

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_callable, check_choice, check_finite
-from ddpm_np.elbo import Predictor
-from ddpm_np.posterior import TARGETS, Target
+from ddpm_np._arrays import Array, Predictor, Table, check_arrays, check_finite
+from ddpm_np._checks import check_callable, check_choice
 from ddpm_np.reverse import model_mean
 from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.targets import TARGETS, Target
 
 
 def ancestral_sample(

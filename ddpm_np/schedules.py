@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_np._arrays import Table, check_integer, check_real, describe
+from ddpm_np._arrays import Table
+from ddpm_np._checks import check_integer, check_real, describe
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +219,52 @@ def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedu
     sine_of_sum = np.sin(np.minimum(sum_of_angles, left_of_sum))
     beta = math.sin(quarter / steps) * sine_of_sum / np.sin(left) ** 2
     return schedule_from_beta(np.minimum(beta, limit))
+
+
+def log_snr_schedule(T: int, noise: float, signal: float = 0.03) -> Schedule:
+    """Even steps of the log signal-to-noise ratio, between a first noise and a last signal.
+
+        log(alpha_bar[t] / (1 - alpha_bar[t])) linear in t, for t = 1..T
+        sqrt(1 - alpha_bar[1]) = noise,  sqrt(alpha_bar[T]) = signal
+
+    Kingma et al. 2021, section 4.1 and appendix, fixed. Chains that start where noise begins to
+    hide levels have there as many steps as anywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If T is no integer >= 2, or noise or signal is not in (0, 1), or noise^2 + signal^2 >= 1.
+    """
+    steps = check_integer("T", T, 2)
+    first, last = check_real("noise", noise, 0.0, 1.0), check_real("signal", signal, 0.0, 1.0)
+    if first**2 + last**2 >= 1.0:
+        raise ValueError(f"noise^2 + signal^2 must be below 1, got {first:g}^2 + {last:g}^2")
+    ends = math.log1p(-(first**2)) - 2.0 * math.log(first), 2.0 * math.log(last) - math.log1p(-(last**2))
+    log_snr = np.linspace(*ends, steps)
+    return schedule_from_alpha_bar(np.concatenate([[1.0], 1.0 / (1.0 + np.exp(-log_snr))]))
+
+
+def merge_first_steps(schedule: Schedule, noise: float) -> Schedule:
+    """Merge the first steps into one, which takes x_0 to where there is at least this much noise.
+
+        alpha_bar' = 1, alpha_bar[s], ..., alpha_bar[T]
+        s = the first t with sqrt(1 - alpha_bar[t]) >= noise
+
+    For data of discrete levels: noise far below the distance of two levels hides nothing, and
+    the decoder undoes it; but a network that does not know of levels pays for every such step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If noise is no number in [0, 1), or all steps have less.
+    """
+    least = check_real("noise", noise, 0.0, 1.0, closed=True)
+    first = int(np.searchsorted(check_schedule(schedule).one_minus_alpha_bar, least**2))
+    if first > schedule.T:
+        raise ValueError(f"noise must not exceed that of x_T, got {noise:g}: no step is left")
+    if first <= 1:
+        return schedule
+    return schedule_from_alpha_bar(np.concatenate([[1.0], schedule.alpha_bar[first:]]))
 
 
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {

@@ -13,26 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import (
-    Array,
-    Table,
-    array_namespace,
-    check_arrays,
-    check_choice,
-    check_integer,
-    check_real,
-    check_times,
-    coefficient,
-    describe,
-)
+from ddpm_np._arrays import Array, Table, array_namespace, check_arrays, check_times, coefficient
+from ddpm_np._checks import check_choice, check_integer, check_real, describe
 from ddpm_np.forward import noised
 from ddpm_np.nn.denoisers import Denoiser, loss_and_gradient
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
 from ddpm_np.nn.tree import Layout, Tree, ravel
-from ddpm_np.posterior import TARGETS, Target, true_target
 from ddpm_np.randomness import INIT, generator
 from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.targets import TARGETS, Target, true_target
 
 
 class TrainState(NamedTuple):
@@ -238,7 +228,7 @@ def train(
     state : TrainState
         From :func:`init_state` or a checkpoint.
     draw : callable step -> (x0, t, noise) or (x0, t, noise, labels)
-        The batch for a step, counted from 0, such as :func:`ddpm_np.batches.batches` returns.
+        The batch for a step, counted from 0, such as :func:`ddpm_np.runs.batches.batches` returns.
     ops : Ops
     steps : int
         Where to stop, counted from the start of the run.

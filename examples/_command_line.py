@@ -15,8 +15,8 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from backends import BackendError
-from ddpm_np.array_files import DataError
-from ddpm_np.checkpoint import CheckpointError
+from ddpm_np.data.files import DataError
+from ddpm_np.runs.checkpoint import CheckpointError
 
 MENDABLE = (BackendError, CheckpointError, DataError)
 """Errors of the project's own whose message is a sentence for the user."""

@@ -11,12 +11,12 @@ from _training import loss_curve, mean
 import numpy as np
 
 import ddpm_np as ddpm
-from ddpm_np.baselines import Baseline, has_scikit_learn
+from ddpm_np.data.baselines import Baseline, has_scikit_learn
+from ddpm_np.data.images import to_levels
 from ddpm_np.elbo import Elbo
-from ddpm_np.evaluation import standard_error
-from ddpm_np.images import to_levels
 from ddpm_np.randomness import BOUND, generator
-from ddpm_np.runs import MetricsLog
+from ddpm_np.runs.evaluation import standard_error
+from ddpm_np.runs.log import MetricsLog
 
 CLASSIFIED = 5000
 """Training images that the classifier sees, at most."""
@@ -141,7 +141,8 @@ def draw(
     intended: np.ndarray,
 ) -> None:
     """Write every picture."""
-    from ddpm_np import image_plots, plotting
+    from ddpm_np.plotting import images as image_plots
+    from ddpm_np.plotting import points as plotting
 
     options, schedule, folder = task.options, task.recipe.schedule, task.options.out_dir
     frames = {t: frame[..., : channels_shown(frame)] for t, frame in frames.items()}

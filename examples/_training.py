@@ -12,13 +12,12 @@ import numpy as np
 
 import ddpm_np as ddpm
 from backends import Backend
-from ddpm_np.batches import Batch
-from ddpm_np.checkpoint import load_checkpoint, save_checkpoint
-from ddpm_np.elbo import Predictor
-from ddpm_np.posterior import TARGETS, Target
+from ddpm_np._arrays import Predictor, Table
 from ddpm_np.randomness import SAMPLE
-from ddpm_np.runs import MetricsLog, Progress
-from ddpm_np.schedules import Table
+from ddpm_np.runs.batches import Batch
+from ddpm_np.runs.checkpoint import load_checkpoint, save_checkpoint
+from ddpm_np.runs.log import MetricsLog, Progress
+from ddpm_np.targets import TARGETS, Target
 from ddpm_np.training import Recipe, TrainState, init_state, train
 
 REPORT_EVERY = 100
@@ -92,7 +91,7 @@ def train_or_resume(
     """Train from the start or from the checkpoint; returns the state and the step it began at.
 
     ``settings`` are what the weights depend on, which the checkpoint must agree with; ``batch`` is
-    from :func:`ddpm_np.batches.batches`.
+    from :func:`ddpm_np.runs.batches.batches`.
     """
     path = options.out_dir / "checkpoint.npz"
     settings = {**settings, "backend": backend.name}

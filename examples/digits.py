@@ -24,29 +24,21 @@ import numpy as np
 
 import ddpm_np as ddpm
 from backends import Backend, describe_backend, get_backend
-from ddpm_np.baselines import fit_baselines, has_scikit_learn
-from ddpm_np.batches import batches
+from ddpm_np._arrays import Table
+from ddpm_np.data.baselines import fit_baselines, has_scikit_learn
+from ddpm_np.data.images import DIGITS_LEVELS, ImageData, Split, digits, load_images, scale, split
 from ddpm_np.elbo import Elbo, warn_of_prior
-from ddpm_np.evaluation import predictor
-from ddpm_np.files import write_json
+from ddpm_np.estimators.step_errors import StepErrors, elbo_from_errors, step_errors
+from ddpm_np.estimators.variances import best_variance
 from ddpm_np.guidance import clipped, guided
-from ddpm_np.images import (
-    DIGITS_LEVELS,
-    ImageData,
-    Split,
-    digits,
-    load_images,
-    log_snr_schedule,
-    merge_first_steps,
-    scale,
-    split,
-)
 from ddpm_np.nn import AdamW, UNet, cosine_decay, warmup
 from ddpm_np.randomness import BOUND, generator
 from ddpm_np.reverse import VARIANCES
-from ddpm_np.runs import prepare_folder
-from ddpm_np.schedules import SCHEDULES, Schedule, Table
-from ddpm_np.step_errors import StepErrors, best_variance, elbo_from_errors, step_errors
+from ddpm_np.runs.batches import batches
+from ddpm_np.runs.evaluation import predictor
+from ddpm_np.runs.files import write_json
+from ddpm_np.runs.log import prepare_folder
+from ddpm_np.schedules import SCHEDULES, Schedule, log_snr_schedule, merge_first_steps
 from ddpm_np.training import Recipe, TrainState
 
 FILES = (

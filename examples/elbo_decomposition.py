@@ -20,8 +20,6 @@ from matplotlib.figure import Figure
 
 import ddpm_np as ddpm
 from backends import describe_backend, get_backend
-from ddpm_np.batches import batches
-from ddpm_np.evaluation import predictor
 from ddpm_np.exact import (
     LinearGaussianChain,
     gaussian_data_chain,
@@ -29,11 +27,13 @@ from ddpm_np.exact import (
     optimal_variance_gaussian,
     swiss_roll_exact,
 )
-from ddpm_np.files import write_json
 from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
-from ddpm_np.plotting import PALETTE, save
+from ddpm_np.plotting.points import PALETTE, save
 from ddpm_np.randomness import BOUND, DATA, TEST, generator
-from ddpm_np.runs import Progress, prepare_folder
+from ddpm_np.runs.batches import batches
+from ddpm_np.runs.evaluation import predictor
+from ddpm_np.runs.files import write_json
+from ddpm_np.runs.log import Progress, prepare_folder
 from ddpm_np.training import Recipe, init_state, train
 
 VARIANCES = {"posterior": "β̃ (posterior)", "beta": "β", "optimal": "optimal"}

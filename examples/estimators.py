@@ -19,24 +19,25 @@ from _command_line import folder, integer, run_command  # before NumPy: it sets 
 import numpy as np
 
 import ddpm_np as ddpm
-from ddpm_np.estimators import (
+from ddpm_np._arrays import Table
+from ddpm_np.estimators.three import (
     entropy_constant,
     one_sample_estimate,
     t_sample_estimate,
     two_sample_conditional_variance,
     two_sample_estimate,
 )
-from ddpm_np.exact import NoisyCurve, swiss_roll_exact
-from ddpm_np.files import write_json
-from ddpm_np.randomness import BOUND, TEST, generator
-from ddpm_np.runs import prepare_folder
-from ddpm_np.schedules import Schedule, Table
-from ddpm_np.times import (
+from ddpm_np.estimators.times import (
     importance_probabilities,
     importance_weight,
     spread_uniforms,
     times_from_uniforms,
 )
+from ddpm_np.exact import NoisyCurve, swiss_roll_exact
+from ddpm_np.randomness import BOUND, TEST, generator
+from ddpm_np.runs.files import write_json
+from ddpm_np.runs.log import prepare_folder
+from ddpm_np.schedules import Schedule
 
 BATCH = 64
 """Times that are spread evenly together."""
@@ -239,7 +240,7 @@ def draw(path: Path, rows: list[Row], by_time: ByTime, probabilities: Table) -> 
     """Draw the variance against t, and against the number of evaluations."""
     from matplotlib.figure import Figure
 
-    from ddpm_np.plotting import PALETTE, save
+    from ddpm_np.plotting.points import PALETTE, save
 
     blue, vermillion, green, orange, purple, sky, black = PALETTE
     figure = Figure(figsize=(10.6, 4.6), layout="constrained")

@@ -29,17 +29,18 @@ import numpy as np
 
 import ddpm_np as ddpm
 from backends import Backend, describe_backend, get_backend
-from ddpm_np.batches import Batch, batches
-from ddpm_np.elbo import Predictor, warn_of_prior
-from ddpm_np.evaluation import elbo_in_chunks, predictor, standard_error
+from ddpm_np._arrays import Predictor, Table
+from ddpm_np.data.distances import sliced_wasserstein
+from ddpm_np.elbo import warn_of_prior
 from ddpm_np.exact import NoisyCurve, swiss_roll_exact
-from ddpm_np.files import write_json
-from ddpm_np.metrics import sliced_wasserstein
 from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
 from ddpm_np.randomness import BOUND, DATA, TEST, TRAIN, generator
 from ddpm_np.reverse import VARIANCES
-from ddpm_np.runs import MetricsLog, prepare_folder
-from ddpm_np.schedules import SCHEDULES, Table
+from ddpm_np.runs.batches import Batch, batches
+from ddpm_np.runs.evaluation import elbo_in_chunks, predictor, standard_error
+from ddpm_np.runs.files import write_json
+from ddpm_np.runs.log import MetricsLog, prepare_folder
+from ddpm_np.schedules import SCHEDULES
 from ddpm_np.training import Recipe
 
 TRAINING_POINTS = 100_000
@@ -299,7 +300,7 @@ def draw(
     frames: dict[int, np.ndarray],
 ) -> None:
     """Write every picture."""
-    from ddpm_np import plotting
+    from ddpm_np.plotting import points as plotting
 
     folder, schedule = options.out_dir, recipe.schedule
     plotting.save(plotting.plot_samples(test, frames[0]), folder / "samples.png")

@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ddpm_np.forward import q_sample
 from ddpm_np.schedules import (
     SCHEDULES,
     Schedule,
@@ -179,3 +180,14 @@ def optimal_variance(schedule: Schedule, s2: float) -> Any:
     covariance = np.sqrt(schedule.alpha[1:]) * marginal[:-1]
     table[1:] = marginal[:-1] - covariance**2 / marginal[1:]
     return table
+
+
+def case_with_x_t(count: int = 2, **kwargs: Any) -> st.SearchStrategy[Any]:
+    """(schedule, t, x0, eps, x_t)."""
+    return cases(count, **kwargs).map(lambda c: (*c, q_sample(c[0], c[2], c[1], c[3])))
+
+
+def terms(schedule: Schedule, t: Any, x0: Any, eps: Any) -> tuple[Any, Any]:
+    """Sizes that bound every intermediate: of x_t, and of what 1 / sqrt(alpha_bar) makes of it."""
+    size = np.abs(x0) + np.abs(eps)
+    return size, size / np.sqrt(at(schedule.alpha_bar, t, x0))

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from backends import BackendError, describe_backend, get_backend
 from ddpm_np import scaled_linear_schedule
-from ddpm_np.batches import draw_batch
-from ddpm_np.data import swiss_roll
+from ddpm_np.data.toy import swiss_roll
 from ddpm_np.nn import Adam, MLPDenoiser, constant_rate
 from ddpm_np.nn import ops as generic
 from ddpm_np.nn.ops import Ops
+from ddpm_np.runs.batches import draw_batch
 from ddpm_np.training import Recipe, init_state, train
 from tests.gradients import check_gradients, randomised
 from tests.kernels import KERNELS, MAGNITUDES, Rounding, call, example, inputs
@@ -462,26 +462,6 @@ def test_missing_packages(missing):
 def test_description_of_a_named_backend():
     backend = get_backend("numpy")
     assert describe_backend("numpy", backend) == "backend: numpy on cpu"
-
-
-def test_the_mathematics_imports_no_backend():
-    """Nor matplotlib, but for the modules that draw."""
-    text = run_python(
-        """
-        import importlib, pkgutil, sys
-        import ddpm_np
-        names = [m.name for m in pkgutil.walk_packages(ddpm_np.__path__, "ddpm_np.")]
-        for name in names:
-            if not name.endswith(("plotting", "_figures", "_plots", ".__main__")):
-                importlib.import_module(name)
-        print(len(names), *{"matplotlib"} & set(sys.modules))
-        importlib.import_module("ddpm_np.plotting")
-        print(*{"backends", "numba", "cupy", "torch"} & set(sys.modules))
-        """
-    )
-    count, *others = text.split()
-    assert int(count) > 20
-    assert others == []
 
 
 # --- arrays and noise

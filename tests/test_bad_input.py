@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import ddpm_np as ddpm
-from ddpm_np.estimators import consistency_triple_integrand
+from ddpm_np.estimators.three import consistency_triple_integrand
 from tests.strategies import MILD, TARGETS
 
 T, B = MILD.T, 2

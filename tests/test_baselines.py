@@ -8,9 +8,9 @@ import pytest
 from scipy.special import log_ndtr, logsumexp, ndtr
 from scipy.stats import multivariate_normal
 
-from ddpm_np import baselines
-from ddpm_np.baselines import HistogramMixture, fit_baselines, fit_histograms, histogram_log_prob
-from ddpm_np.normal_mixtures import (
+from ddpm_np.data import baselines
+from ddpm_np.data.baselines import HistogramMixture, fit_baselines, fit_histograms, histogram_log_prob
+from ddpm_np.data.normal_mixtures import (
     NormalMixture,
     dequantised_log_prob,
     fit_gaussian,

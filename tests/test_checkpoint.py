@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_np import checkpoint
-from ddpm_np.checkpoint import (
+from ddpm_np.nn import Adam, AdamState, MLPDenoiser, constant_rate
+from ddpm_np.runs import checkpoint
+from ddpm_np.runs.checkpoint import (
     CheckpointError,
     load_checkpoint,
     read_archive,
     save_checkpoint,
     write_archive,
 )
-from ddpm_np.nn import Adam, AdamState, MLPDenoiser, constant_rate
 from ddpm_np.schedules import cosine_schedule, linear_schedule, scaled_linear_schedule
 from ddpm_np.training import Recipe, TrainState
 
@@ -442,7 +442,7 @@ def test_a_full_disk_at_any_byte_leaves_the_previous_file(path):
     script = """
 import os, resource, sys
 from pathlib import Path
-from ddpm_np.checkpoint import read_archive, write_archive
+from ddpm_np.runs.checkpoint import read_archive, write_archive
 
 path = Path(sys.argv[1])
 content, (arrays, about) = path.read_bytes(), read_archive(path)

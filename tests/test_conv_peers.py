@@ -7,7 +7,6 @@ import pytest
 
 import ddpm_np as ddpm
 from backends import BackendError, get_backend
-from ddpm_np.batches import draw_batch
 from ddpm_np.nn import (
     Adam,
     AveragePool,
@@ -22,6 +21,7 @@ from ddpm_np.nn import (
 )
 from ddpm_np.nn.ops import GENERIC
 from ddpm_np.nn.tree import named_leaves, ravel, tree_leaves, tree_map
+from ddpm_np.runs.batches import draw_batch
 from ddpm_np.training import Recipe, TrainState, train_step
 from tests.gradients import randomised
 

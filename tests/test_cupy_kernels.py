@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from backends import BackendError, get_backend
 from ddpm_np import scaled_linear_schedule
-from ddpm_np.checkpoint import read_archive
 from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, UNet, constant_rate
 from ddpm_np.nn import ops as generic
 from ddpm_np.nn.ops import GENERIC
 from ddpm_np.randomness import generator
+from ddpm_np.runs.checkpoint import read_archive
 from ddpm_np.training import Recipe, init_state, train_step
 from tests import cuda_on_cpu, test_backends
 from tests.kernels import KERNELS, call, example

@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 from backends import get_backend
-from ddpm_np.batches import batches
-from ddpm_np.checkpoint import read_archive, save_checkpoint
+from ddpm_np.data.images import scale, split
 from ddpm_np.decoders import discretised_gaussian
 from ddpm_np.elbo import elbo_decomposition
-from ddpm_np.evaluation import predictor
 from ddpm_np.guidance import clipped
-from ddpm_np.images import scale, split
 from ddpm_np.randomness import BOUND, generator
 from ddpm_np.reverse import reverse_variance
+from ddpm_np.runs.batches import batches
+from ddpm_np.runs.checkpoint import read_archive, save_checkpoint
+from ddpm_np.runs.evaluation import predictor
 from ddpm_np.training import init_state, train
 
 ROOT = Path(__file__).parents[1]

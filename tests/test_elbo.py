@@ -21,9 +21,10 @@ from ddpm_np.elbo import (
 )
 from ddpm_np.forward import q_sample
 from ddpm_np.gaussians import kl_full
-from ddpm_np.posterior import q_posterior, training_target
+from ddpm_np.posterior import q_posterior
 from ddpm_np.reverse import model_mean, reverse_variance
 from ddpm_np.schedules import linear_schedule, schedule_from_beta
+from ddpm_np.targets import training_target
 from tests.strategies import (
     EPS,
     KINDS,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm_np import estimators
 from ddpm_np.decoders import discretised_gaussian, gaussian_decoder
 from ddpm_np.elbo import elbo_decomposition, prior_term
-from ddpm_np.estimators import (
+from ddpm_np.estimators import three as estimators
+from ddpm_np.estimators.three import (
     consistency_triple_integrand,
     entropy_constant,
     one_sample_estimate,
@@ -23,19 +23,19 @@ from ddpm_np.estimators import (
     two_sample_conditional_variance,
     two_sample_estimate,
 )
-from ddpm_np.exact import linear_gaussian_moments, mixture_1d_exact
-from ddpm_np.forward import q_sample, q_step, q_step_moments
-from ddpm_np.gaussians import kl_isotropic, normal_log_density
-from ddpm_np.posterior import q_posterior
-from ddpm_np.reverse import model_mean, reverse_variance
-from ddpm_np.schedules import scaled_linear_schedule, schedule_from_beta
-from ddpm_np.times import (
+from ddpm_np.estimators.times import (
     importance_probabilities,
     importance_weight,
     low_discrepancy_times,
     spread_uniforms,
     times_from_uniforms,
 )
+from ddpm_np.exact import linear_gaussian_moments, mixture_1d_exact
+from ddpm_np.forward import q_sample, q_step, q_step_moments
+from ddpm_np.gaussians import kl_isotropic, normal_log_density
+from ddpm_np.posterior import q_posterior
+from ddpm_np.reverse import model_mean, reverse_variance
+from ddpm_np.schedules import scaled_linear_schedule, schedule_from_beta
 
 SHORT = schedule_from_beta([0.15, 0.3, 0.2, 0.5])
 """T = 4, so that a whole chain has 3^4 nodes."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import ddpm_np as ddpm
-from ddpm_np import evaluation
-from ddpm_np.evaluation import elbo_in_chunks, standard_error
+from ddpm_np.runs import evaluation
+from ddpm_np.runs.evaluation import elbo_in_chunks, standard_error
 
 SCHEDULE = ddpm.linear_schedule(30, 0.01, 0.3)
 SIGMA2 = ddpm.reverse_variance(SCHEDULE, "beta")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from ddpm_np import data
+from ddpm_np.data import toy as data
 from ddpm_np.exact import (
     IsotropicMixture,
     NoisyCurve,
@@ -22,8 +22,8 @@ from ddpm_np.exact import (
 from ddpm_np.exact._quadrature import cells_around, composite_rule
 from ddpm_np.exact.curves import _blur, _mixture
 from ddpm_np.forward import q_sample
-from ddpm_np.posterior import eps_from_x0
 from ddpm_np.schedules import linear_schedule, schedule_from_beta
+from ddpm_np.targets import eps_from_x0
 
 SCHEDULE = linear_schedule(1000)
 ROLL = swiss_roll_exact()

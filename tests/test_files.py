@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_np.files import atomic_write, write_json
+from ddpm_np.runs.files import atomic_write, write_json
 
 OLD = b"the old content"
 
@@ -78,7 +78,7 @@ def test_content_is_on_disk_before_it_is_renamed_and_the_folder_after(target, mo
 def test_a_full_disk_leaves_the_old_file_and_no_litter(target, size):
     script = f"""
 import resource
-from ddpm_np.files import atomic_write
+from ddpm_np.runs.files import atomic_write
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 try:
     with atomic_write({str(target)!r}) as file:

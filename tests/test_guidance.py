@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm_np.elbo import elbo_decomposition
-from ddpm_np.evaluation import predictor
 from ddpm_np.forward import q_sample
 from ddpm_np.guidance import clipped, guided
 from ddpm_np.nn import Adam, Ops, UNet, constant_rate
 from ddpm_np.nn.tree import ravel
-from ddpm_np.posterior import TARGETS, predicted_eps, training_target
 from ddpm_np.reverse import model_mean, reverse_variance
+from ddpm_np.runs.evaluation import predictor
 from ddpm_np.schedules import linear_schedule, scaled_linear_schedule
+from ddpm_np.targets import TARGETS, predicted_eps, training_target
 from ddpm_np.training import Recipe
 
 SCHEDULE = scaled_linear_schedule(50)

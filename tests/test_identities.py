@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddpm_np import identities
-from ddpm_np import term_identities as terms
 from ddpm_np.elbo import bits_per_dim
 from ddpm_np.exact.chains import LinearGaussianChain
+from ddpm_np.identities import forms as identities
+from ddpm_np.identities import terms
 from ddpm_np.paths import elbo_integrand_expanded, path_log_density
 from ddpm_np.reverse import reverse_variance
 from ddpm_np.schedules import linear_schedule, schedule_from_beta

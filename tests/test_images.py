@@ -12,20 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_np import array_files
-from ddpm_np.array_files import DataError, read_array
+from ddpm_np.data import files as array_files
+from ddpm_np.data.files import DataError, read_array
+from ddpm_np.data.images import ImageData, check_data, digits, load_images, scale, split, to_levels
 from ddpm_np.decoders import discretised_gaussian
-from ddpm_np.images import (
-    ImageData,
-    check_data,
-    digits,
-    load_images,
-    merge_first_steps,
-    scale,
-    split,
-    to_levels,
-)
-from ddpm_np.schedules import cosine_schedule, linear_schedule
+from ddpm_np.schedules import cosine_schedule, linear_schedule, merge_first_steps
 
 IMAGES = np.random.default_rng(0).integers(0, 17, (80, 4, 6)).astype(np.uint8)
 LABELS = np.arange(80) % 3 + 5
@@ -327,10 +318,10 @@ def test_the_library_does_without_scikit_learn(tmp_path):
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").write_text("raise ImportError('No module named sklearn')")
     code = (
-        "import ddpm_np, ddpm_np.images, ddpm_np.baselines, ddpm_np.image_plots, sys\n"
+        "import ddpm_np, ddpm_np.data.images, ddpm_np.data.baselines, ddpm_np.plotting.images, sys\n"
         "assert not any(name.startswith('sklearn') for name in sys.modules)\n"
-        "try: ddpm_np.images.digits()\n"
-        "except ddpm_np.images.DataError as error: print(error)"
+        "try: ddpm_np.data.images.digits()\n"
+        "except ddpm_np.data.images.DataError as error: print(error)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run(

@@ -21,9 +21,10 @@ from ddpm_np.losses import (
     v_loss_weight,
     x0_loss_weight,
 )
-from ddpm_np.posterior import posterior_mean_coefficients, training_target
+from ddpm_np.posterior import posterior_mean_coefficients
 from ddpm_np.reverse import model_mean, reverse_variance
 from ddpm_np.schedules import schedule_from_beta
+from ddpm_np.targets import training_target
 from tests.strategies import (
     EPS,
     KINDS,

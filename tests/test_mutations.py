@@ -342,22 +342,22 @@ training.py: loss of the last part
 + loss = more_loss
 > test_training.py::test_a_step_in_parts_is_the_step
 
-batches.py: labels kept and lost the wrong way round
+runs/batches.py: labels kept and lost the wrong way round
 - np.where(kept, labels[rows], 0)
 + np.where(kept, 0, labels[rows])
 > test_training.py::test_labels_are_those_of_the_examples_or_none
 
-batches.py: every block is the same
+runs/batches.py: every block is the same
 - generator(seed, TRAIN, block)
 + generator(seed, TRAIN, 0)
 > test_training.py::test_batches_do_not_depend_on_the_order_in_which_they_are_asked_for
 
-evaluation.py: every part has the first labels
+runs/evaluation.py: every part has the first labels
 - (labels[rows],)
 + (labels[: rows.stop - rows.start],)
 > test_training.py::test_predictor_hands_labels_on
 
-evaluation.py: every part has the first times
+runs/evaluation.py: every part has the first times
 - else t[rows]
 + else t[: rows.stop - rows.start]
 > test_training.py::test_predictor_in_parts_is_the_whole
@@ -367,7 +367,7 @@ training.py: average lags a step
 + ops.ema(state.average, state.params
 > test_training.py::test_the_average_moves_by_the_decay_and_starts_at_the_parameters
 
-batches.py: t = T never trained
+runs/batches.py: t = T never trained
 - rng.integers(1, T + 1,
 + rng.integers(1, T,
 > test_training.py::test_a_batch_holds_examples_uniform_times_and_normal_noise
@@ -397,20 +397,20 @@ posterior.py: (26) off by one
 + schedule.sqrt_alpha_bar[t] * (schedule
 > test_posterior.py
 
-posterior.py: (28) with a wrong sign
+targets.py: (28) with a wrong sign
 - coefficient(inverse_signal, x_t) * x_t -
 + coefficient(inverse_signal, x_t) * x_t +
-> test_posterior.py
+> test_targets.py
 
 posterior.py: (29) without root
 - schedule.beta[t] / schedule.sqrt_one_minus_alpha_bar[t] / root_alpha
 + schedule.beta[t] / schedule.one_minus_alpha_bar[t] / root_alpha
 > test_posterior.py
 
-posterior.py: v with a wrong sign
+targets.py: v with a wrong sign
 - coefficient(signal, x0) * eps -
 + coefficient(signal, x0) * eps +
-> test_posterior.py
+> test_targets.py
 
 reverse.py: beta for beta_tilde
 - table = schedule.posterior_variance.copy()

@@ -10,12 +10,12 @@ import pytest
 
 import ddpm_np as ddpm
 from ddpm_np import decoders, elbo, exact, samplers, training
-from ddpm_np.evaluation import predictor
 from ddpm_np.exact import eight_gaussians_exact, swiss_roll_exact
 from ddpm_np.guidance import clipped, guided
 from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, UNet, constant_rate
 from ddpm_np.nn.ops import GENERIC
-from ddpm_np.posterior import TARGETS
+from ddpm_np.runs.evaluation import predictor
+from ddpm_np.targets import TARGETS
 from ddpm_np.training import Recipe, init_state, train
 
 pytestmark = pytest.mark.peers

@@ -23,9 +23,9 @@ import hashlib, sys
 import numpy as np
 import ddpm_np as ddpm
 from backends import get_backend
-from ddpm_np.evaluation import predictor
+from ddpm_np.runs.evaluation import predictor
 from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, constant_rate
-from ddpm_np.batches import batches
+from ddpm_np.runs.batches import batches
 from ddpm_np.training import Recipe, init_state, train
 
 ops = get_backend("numba").ops

@@ -8,10 +8,10 @@ import pytest
 import ddpm_np as ddpm
 from backends import BackendError, get_backend
 from ddpm_np._arrays import to_host
-from ddpm_np.batches import draw_batch
 from ddpm_np.nn import Adam, AdamW, MLPDenoiser, constant_rate, time_embedding
 from ddpm_np.nn.ops import GENERIC, silu_backward
 from ddpm_np.nn.tree import named_leaves
+from ddpm_np.runs.batches import draw_batch
 from ddpm_np.training import Recipe, TrainState, init_state, train_step
 from tests.gradients import randomised
 

@@ -6,10 +6,11 @@ from hypothesis import given
 from scipy import stats
 
 from ddpm_np.forward import q_sample
-from ddpm_np.posterior import posterior_mean_from_eps, predicted_eps, predicted_x0, q_posterior
-from ddpm_np.posterior import training_target as truth_of
+from ddpm_np.posterior import posterior_mean_from_eps, q_posterior
 from ddpm_np.reverse import model_mean, prior_log_density, reverse_variance
 from ddpm_np.schedules import linear_schedule, schedule_from_beta
+from ddpm_np.targets import predicted_eps, predicted_x0
+from ddpm_np.targets import training_target as truth_of
 from tests.strategies import (
     EPS,
     KINDS,

@@ -5,14 +5,15 @@ import warnings
 import numpy as np
 import pytest
 
+from ddpm_np.data.images import scale
 from ddpm_np.decoders import discretised_gaussian, gaussian_decoder
 from ddpm_np.elbo import PriorWarning, elbo_decomposition
+from ddpm_np.estimators.step_errors import elbo_from_errors, step_errors
+from ddpm_np.estimators.variances import best_variance
 from ddpm_np.exact import optimal_variance
-from ddpm_np.images import scale
-from ddpm_np.posterior import TARGETS
 from ddpm_np.reverse import reverse_variance
 from ddpm_np.schedules import cosine_schedule, scaled_linear_schedule
-from ddpm_np.step_errors import best_variance, elbo_from_errors, step_errors
+from ddpm_np.targets import TARGETS
 
 LEVELS = 5
 DECODERS = {"gaussian": gaussian_decoder, "discretised": discretised_gaussian(LEVELS)}

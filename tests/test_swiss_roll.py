@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from backends import BackendError, get_backend
-from ddpm_np.checkpoint import read_archive, save_checkpoint
-from ddpm_np.runs import read_metrics
+from ddpm_np.runs.checkpoint import read_archive, save_checkpoint
+from ddpm_np.runs.log import read_metrics
 from ddpm_np.training import init_state
 
 ROOT = Path(__file__).parents[1]

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import BackendError, get_backend
-from ddpm_np.batches import batches, draw_batch
-from ddpm_np.checkpoint import load_checkpoint, save_checkpoint
-from ddpm_np.evaluation import predictor
 from ddpm_np.nn import Adam, MLPDenoiser, constant_rate, cosine_decay
 from ddpm_np.nn.ops import GENERIC, Ops
 from ddpm_np.nn.tree import ravel
-from ddpm_np.posterior import TARGETS
-from ddpm_np.runs import MetricsLog, read_metrics
+from ddpm_np.runs.batches import batches, draw_batch
+from ddpm_np.runs.checkpoint import load_checkpoint, save_checkpoint
+from ddpm_np.runs.evaluation import predictor
+from ddpm_np.runs.log import MetricsLog, read_metrics
 from ddpm_np.schedules import scaled_linear_schedule
+from ddpm_np.targets import TARGETS
 from ddpm_np.training import Recipe, init_state, train, train_step
 
 T, BATCH = 25, 16
@@ -350,7 +350,7 @@ def test_a_batch_holds_examples_uniform_times_and_normal_noise(dtype):
 
 def test_batches_do_not_depend_on_the_order_in_which_they_are_asked_for(dtype, monkeypatch):
     """Though those of neighbouring steps, here of three, are drawn together."""
-    monkeypatch.setattr("ddpm_np.batches.DRAWN_TOGETHER", 3 * BATCH * 2)
+    monkeypatch.setattr("ddpm_np.runs.batches.DRAWN_TOGETHER", 3 * BATCH * 2)
     data, labels = DATA.astype(dtype), np.arange(len(DATA)) % 3
     draw = batches(data, T, BATCH, 3, labels, 0.5)
     first = {step: [a.tobytes() for a in draw(step)] for step in (5, 0, 4, 1, 2, 3, 7, 2**60)}
@@ -365,7 +365,7 @@ def test_batches_do_not_depend_on_the_order_in_which_they_are_asked_for(dtype, m
 @pytest.mark.parametrize("together", [1, 2**15])
 @pytest.mark.parametrize("shape", [(2,), (3, 3, 1), ()])
 def test_batches_have_their_shape(shape, together, monkeypatch):
-    monkeypatch.setattr("ddpm_np.batches.DRAWN_TOGETHER", together)
+    monkeypatch.setattr("ddpm_np.runs.batches.DRAWN_TOGETHER", together)
     x0, t, noise = batches(np.ones((10, *shape)), T, 4, 0)(11)
     assert x0.shape == noise.shape == (4, *shape)
     assert t.shape == (4,)

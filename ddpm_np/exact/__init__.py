@@ -1,16 +1,12 @@
 """Data whose densities, entropies and Bayes-optimal denoisers are known exactly."""
 
+from ddpm_np.estimators.variances import analytic_dpm_variance, optimal_variance, variance_from_eps_error
 from ddpm_np.exact._gaussian import gaussian_points
 from ddpm_np.exact.chains import LinearGaussianChain
 from ddpm_np.exact.curves import NoisyCurve, swiss_roll_exact
 from ddpm_np.exact.estimator_moments import EstimatorMoments, Moments, linear_gaussian_moments
 from ddpm_np.exact.gaussian_data import gaussian_data_chain, optimal_variance_gaussian
 from ddpm_np.exact.mixtures import IsotropicMixture, eight_gaussians_exact, mixture_1d_exact
-from ddpm_np.exact.optimal_variance import (
-    analytic_dpm_variance,
-    optimal_variance,
-    variance_from_eps_error,
-)
 
 __all__ = [
     "EstimatorMoments",

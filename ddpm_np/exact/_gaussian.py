@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Table, describe
-from ddpm_np.data import Samples
+from ddpm_np._arrays import Samples, Table
+from ddpm_np._checks import describe
 
 
 def gaussian_points(mean: Table, covariance: Table) -> Samples:

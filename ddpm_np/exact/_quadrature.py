@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Table
-from ddpm_np.data import Samples
+from ddpm_np._arrays import Samples, Table
 
 
 def composite_rule(edges: Table, nodes: int) -> tuple[Table, Table]:

@@ -2,8 +2,7 @@
 
 import math
 
-from ddpm_np._arrays import Array, Table, array_namespace, coefficient, device
-from ddpm_np.data import Samples
+from ddpm_np._arrays import Array, Samples, Table, array_namespace, coefficient, device
 
 # Entries of the largest temporary array, small enough for a processor's cache; three are alive.
 CHUNK = 2**16

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_integer, describe, device
-from ddpm_np.data import Samples
+from ddpm_np._arrays import Array, Samples, Table, check_arrays, device
+from ddpm_np._checks import check_integer, describe
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.exact._gaussian import finite_array, gaussian_points
 from ddpm_np.gaussians import LOG_2PI

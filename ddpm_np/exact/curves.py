@@ -15,25 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import (
-    Array,
-    Table,
-    array_namespace,
-    check_arrays,
-    check_integer,
-    check_real,
-    check_times,
-    describe,
-    device,
-)
-from ddpm_np.data import (
-    SWISS_ROLL_NOISE,
-    SWISS_ROLL_RANGE,
-    Samples,
-    Seed,
-    as_generator,
-    swiss_roll_curve,
-)
+from ddpm_np._arrays import Array, Samples, Table, array_namespace, check_arrays, check_times, device
+from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np.data.toy import SWISS_ROLL_NOISE, SWISS_ROLL_RANGE, Seed, as_generator, swiss_roll_curve
 from ddpm_np.exact._quadrature import composite_rule
 from ddpm_np.exact.mixtures import IsotropicMixture
 from ddpm_np.schedules import Schedule, check_schedule

@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np import data
-from ddpm_np._arrays import (
-    Array,
-    Table,
-    check_arrays,
-    check_integer,
-    check_real,
-    check_times,
-    coefficient,
-    describe,
-)
-from ddpm_np.data import Samples, Seed, as_generator
+from ddpm_np._arrays import Array, Samples, Table, check_arrays, check_times, coefficient
+from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np.data import toy as data
+from ddpm_np.data.toy import Seed, as_generator
 from ddpm_np.exact._quadrature import cells_around
 from ddpm_np.exact._weigh import weigh_means
 from ddpm_np.gaussians import LOG_2PI

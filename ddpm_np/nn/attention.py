@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from array_api_compat import array_namespace
 from numpy.random import Generator
 
-from ddpm_np._arrays import Array, check_integer
+from ddpm_np._arrays import Array
+from ddpm_np._checks import check_integer
 from ddpm_np.nn.convolution import GroupNorm, GroupNormParams, check_groups
 from ddpm_np.nn.layers import Linear, LinearParams
 from ddpm_np.nn.ops import Ops

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, array_namespace, check_integer, device
+from ddpm_np._arrays import Array, array_namespace, device
+from ddpm_np._checks import check_integer
 from ddpm_np.nn.combinators import Serial
 from ddpm_np.nn.convolution import EPSILON, Conv2d, GroupNorm, check_groups
 from ddpm_np.nn.layers import Layer, Linear, LinearParams, SiLU, embed, time_embedding

@@ -9,7 +9,8 @@ from array_api_compat import is_array_api_obj
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, check_integer, check_times, describe, to_host
+from ddpm_np._arrays import Array, check_times, to_host
+from ddpm_np._checks import check_integer, describe
 from ddpm_np.nn.attention import SelfAttention
 from ddpm_np.nn.combinators import Residual, Serial
 from ddpm_np.nn.conditioned import (

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.random import Generator
 
-from ddpm_np._arrays import Array, check_integer, check_times
+from ddpm_np._arrays import Array, check_times
+from ddpm_np._checks import check_integer
 from ddpm_np.nn.layers import embed, time_embedding
 from ddpm_np.nn.ops import MLPParams, Ops
 from ddpm_np.nn.tree import Tree, ravel
@@ -138,7 +139,7 @@ class MLPDenoiser:
         return ops.residual_mlp(x_t, self._embed(t, x_t), params)
 
     def predict(self, params: MLPParams, x_t: Array, t: Array | int, ops: Ops) -> Array:
-        """Return the prediction alone, as :func:`ddpm_np.evaluation.predictor` needs it."""
+        """Return the prediction alone, as :func:`ddpm_np.runs.evaluation.predictor` needs it."""
         return ops.residual_mlp(x_t, self._embed(t, x_t), params, keep=False)[0]
 
     def backward(self, params: MLPParams, cache: Any, dy: Array, ops: Ops) -> tuple[Array, MLPParams]:

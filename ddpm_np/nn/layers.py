@@ -15,7 +15,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, Times, array_namespace, check_integer, check_real, device
+from ddpm_np._arrays import Array, Table, Times, array_namespace, device
+from ddpm_np._checks import check_integer, check_real
 from ddpm_np.nn.ops import Ops, silu_backward
 from ddpm_np.nn.tree import Tree
 

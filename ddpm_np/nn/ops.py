@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddpm_np._arrays import Array, array_namespace, device
-from ddpm_np._arrays import describe as describe  # for the kernels' messages
+from ddpm_np._checks import describe as describe
 from ddpm_np.nn.tree import ravel
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from ddpm_np._arrays import Array, array_namespace, check_integer, check_real
+from ddpm_np._arrays import Array, array_namespace
+from ddpm_np._checks import check_integer, check_real
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.tree import Tree, tree_leaves, tree_map, with_leaves
 

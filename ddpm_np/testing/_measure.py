@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import describe, to_host
+from ddpm_np._arrays import to_host
+from ddpm_np._checks import describe
 from ddpm_np.testing._truth import Truth, Values
 
 # Entries that differ from each other, so that a mixed-up axis or a lost example shows.

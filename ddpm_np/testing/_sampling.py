@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ddpm_np._arrays import check_integer
+from ddpm_np._checks import check_integer
 from ddpm_np.testing._compare import Comparison
 from ddpm_np.testing._measure import (
     P,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_np._arrays import check_choice, check_integer, describe
+from ddpm_np._checks import check_choice, check_integer, describe
 from ddpm_np.testing import _bound, _forward, _reverse, _sampling
 from ddpm_np.testing._compare import Comparison, judge
 from ddpm_np.testing._measure import Subject, as_values, chosen_times

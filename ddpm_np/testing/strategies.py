@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import check_choice, check_integer, check_real
+from ddpm_np._checks import check_choice, check_integer, check_real
 from ddpm_np.schedules import Schedule, check_schedule, cosine_schedule, schedule_from_beta
 
 try:

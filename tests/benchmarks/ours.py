@@ -8,11 +8,11 @@ import works
 
 import ddpm_np as ddpm
 from backends import Backend, get_backend
-from ddpm_np.batches import batches
-from ddpm_np.elbo import Predictor
-from ddpm_np.evaluation import predictor
+from ddpm_np._arrays import Predictor
 from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, constant_rate
 from ddpm_np.randomness import BOUND, SAMPLE
+from ddpm_np.runs.batches import batches
+from ddpm_np.runs.evaluation import predictor
 from ddpm_np.training import Recipe, init_state, train_step
 
 SEED = 0

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from spreads import ratios
 from works import RATIOS
 
-from ddpm_np.plotting import PALETTE, save
+from ddpm_np.plotting.points import PALETTE, save
 
 MARKERS = "osD"
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20)

@@ -2,7 +2,7 @@
 
 All are probabilities of integer levels k, so that they compare with the bound of a model with a
 discretised decoder: histograms, alone and mixed, and Gaussians, alone and mixed, as
-:mod:`ddpm_np.normal_mixtures` turns them into probabilities. Everything that has to be chosen is
+:mod:`ddpm_np.data.normal_mixtures` turns them into probabilities. Everything that has to be chosen is
 chosen on validation images, never on those of the test.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import logsumexp
 
-from ddpm_np._arrays import check_integer, check_real
-from ddpm_np.normal_mixtures import (
+from ddpm_np._checks import check_integer, check_real
+from ddpm_np.data.normal_mixtures import (
     Floats,
     Levels,
     NormalMixture,

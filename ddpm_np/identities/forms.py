@@ -9,8 +9,8 @@ one dimension, and by Monte Carlo with a standard error.
 
 import math
 
-from ddpm_np._arrays import Array, Table, check_integer, sum_features
-from ddpm_np.data import Samples
+from ddpm_np._arrays import Array, MeanFunction, Samples, Table, sum_features
+from ddpm_np._checks import check_integer
 from ddpm_np.elbo import elbo_decomposition, middle_term
 from ddpm_np.exact.chains import LinearGaussianChain
 from ddpm_np.forward import q_moments, q_sample, q_step_moments
@@ -24,7 +24,6 @@ from ddpm_np.hierarchy import (
 )
 from ddpm_np.losses import bound_weight, loss_constant
 from ddpm_np.paths import (
-    MeanFunction,
     elbo_integrand_bayes,
     elbo_integrand_consistency,
     elbo_integrand_expanded,
@@ -33,9 +32,10 @@ from ddpm_np.paths import (
     path_log_density,
     reversed_path_log_density,
 )
-from ddpm_np.posterior import Target, posterior_mean_from_eps, q_posterior, training_target
+from ddpm_np.posterior import posterior_mean_from_eps, q_posterior
 from ddpm_np.reverse import model_mean
 from ddpm_np.schedules import Schedule
+from ddpm_np.targets import Target, training_target
 
 # --- the bound and its gap ----------------------------------------------------------------
 

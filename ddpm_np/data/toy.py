@@ -12,12 +12,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ddpm_np._arrays import Table, check_integer, check_real, describe
-
-Samples: TypeAlias = NDArray[np.float64]
-"""Host float64 draws, shape (n, d)."""
+from ddpm_np._arrays import Samples, Table
+from ddpm_np._checks import check_integer, check_real, describe
 
 Seed: TypeAlias = int | np.random.Generator
 """A seed >= 0, or the generator to draw from."""

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from ddpm_np import plotting
 from ddpm_np.forward import q_sample
+from ddpm_np.plotting import points as plotting
 from ddpm_np.schedules import SCHEDULES, linear_schedule
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import optimize, stats
 
-from ddpm_np import metrics
-from ddpm_np.metrics import energy_distance, gaussian_mmd, sliced_wasserstein
+from ddpm_np.data import distances as metrics
+from ddpm_np.data.distances import energy_distance, gaussian_mmd, sliced_wasserstein
 
 ALL = [energy_distance, gaussian_mmd, sliced_wasserstein]
 # Small integers: ties are common, and sums of squares are exact.
@@ -238,7 +238,7 @@ def test_bad_options():
 
 def test_import_does_not_load_scipy():
     code = (
-        "import sys, ddpm_np.metrics, ddpm_np.exact; "
+        "import sys, ddpm_np.data.distances, ddpm_np.exact; "
         "sys.exit(any(m in sys.modules for m in ('scipy.stats', 'scipy.special', 'scipy.spatial')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,7 +19,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, logsumexp, ndtri_exp
 
-from ddpm_np._arrays import check_integer, check_real
+from ddpm_np._checks import check_integer, check_real
 
 Levels: TypeAlias = NDArray[np.integer[Any]]
 """Integer levels 0..levels-1, shape (n, d)."""

@@ -15,7 +15,6 @@ from ddpm_np.exact import (
     swiss_roll_exact,
     variance_from_eps_error,
 )
-from ddpm_np.posterior import training_target
 from ddpm_np.reverse import reverse_variance
 from ddpm_np.schedules import (
     cosine_schedule,
@@ -23,6 +22,7 @@ from ddpm_np.schedules import (
     scaled_linear_schedule,
     schedule_from_beta,
 )
+from ddpm_np.targets import training_target
 
 S2 = 0.25
 ENTROPY = 0.5 * math.log(2.0 * math.pi * math.e * S2)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ddpm_np import image_plots, plotting
+from ddpm_np.plotting import images as image_plots
+from ddpm_np.plotting import points as plotting
 
 
 @pytest.fixture

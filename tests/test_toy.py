@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm_np import data
-from ddpm_np.data import DATASETS
+from ddpm_np.data import toy as data
+from ddpm_np.data.toy import DATASETS
 
 N = 200_000
 

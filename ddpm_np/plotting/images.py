@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from ddpm_np._arrays import check_integer, describe
-from ddpm_np._figures import Floats, checked_times, middle_terms, single_panel
-from ddpm_np.plotting import PALETTE
+from ddpm_np._checks import check_integer, describe
+from ddpm_np.plotting.panels import Floats, checked_times, middle_terms, single_panel
+from ddpm_np.plotting.points import PALETTE
 
 _LINE_STYLES = ("-", "--", "-.", ":")
 _BETWEEN = (0.62, 0.74, 0.86)  # no shade of gray, so that the edges of noise are seen

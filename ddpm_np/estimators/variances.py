@@ -15,19 +15,22 @@ import numpy as np
 
 from ddpm_np._arrays import (
     Array,
+    Noise,
+    Predictor,
     Table,
     array_namespace,
     check_arrays,
-    check_choice,
     check_finite,
-    describe,
+    noise_function,
     to_host,
 )
-from ddpm_np.elbo import Noise, Predictor, noise_function
+from ddpm_np._checks import check_choice, describe
+from ddpm_np.decoders import Decoder
+from ddpm_np.estimators.step_errors import StepErrors
 from ddpm_np.forward import q_sample
 from ddpm_np.losses import eps_loss_weight
-from ddpm_np.posterior import TARGETS, Target, predicted_eps
 from ddpm_np.schedules import Schedule, check_schedule
+from ddpm_np.targets import TARGETS, Target, predicted_eps
 
 
 def variance_from_eps_error(schedule: Schedule, error: Table) -> Table:
@@ -134,6 +137,36 @@ def analytic_dpm_variance(
             f"got {known[1]:.6g}: take optimal_variance instead"
         )
     return variance_from_eps_error(schedule, np.maximum(1.0 - known, 0.0))
+
+
+def best_variance(schedule: Schedule, errors: StepErrors, decoder: Decoder) -> Table:
+    """Reverse variances that give these observations the highest bound; measure it on others.
+
+        sigma2[t] = beta_tilde[t] + mean of error[t] / d,  2 <= t <= T
+        sigma2[1] = argmax of the mean of decoder(x0, mean, sigma2[1])
+
+    As :func:`optimal_variance`, but for any decoder: its best variance is looked
+    for between beta_1 / 10^4 and 10 beta_1.
+
+    Returns
+    -------
+    Table, length T + 1
+        Entry 0 is 0.
+    """
+    from scipy.optimize import minimize_scalar
+
+    d = errors.x0[0].size
+    table: Table = schedule.posterior_variance + np.mean(errors.squared, axis=1) / d
+    table[1] = schedule.beta[1]
+    table[1] *= np.exp(
+        minimize_scalar(
+            lambda shift: -np.mean(decoder(errors.x0, errors.mean, table[1] * np.exp(shift))),
+            bounds=(np.log(1e-4), np.log(10.0)),
+            method="bounded",
+            options={"xatol": 1e-3},
+        ).x
+    )
+    return table
 
 
 def _mean_squares(

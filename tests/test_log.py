@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_np.runs import MetricsLog, Progress, prepare_folder, read_metrics
+from ddpm_np.runs.log import MetricsLog, Progress, prepare_folder, read_metrics
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, array_namespace, check_arrays
-from ddpm_np.elbo import Elbo, Predictor, PriorWarning, elbo_decomposition
+from ddpm_np._arrays import Array, Predictor, Table, array_namespace, check_arrays
+from ddpm_np.elbo import Elbo, PriorWarning, elbo_decomposition
 from ddpm_np.nn.ops import Ops
-from ddpm_np.posterior import Target
 from ddpm_np.schedules import Schedule, check_schedule
+from ddpm_np.targets import Target
 from ddpm_np.training import Recipe
 
 TERMS_AT_A_TIME = 10_000_000

@@ -9,8 +9,9 @@ import sys
 
 import numpy as np
 
-from ddpm_np._arrays import Table, check_finite, check_integer, check_real, describe
-from ddpm_np.data import Samples, Seed, as_generator
+from ddpm_np._arrays import Samples, Table, check_finite
+from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np.data.toy import Seed, as_generator
 
 # Entries of the largest temporary array.
 CHUNK = 2**20

@@ -1,6 +1,5 @@
 """Images of integer levels: loaded, checked, split, and brought to the network's scale and back."""
 
-import math
 import os
 import zlib
 from typing import Any, NamedTuple
@@ -8,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import check_integer, check_real
-from ddpm_np.array_files import DataError, read_array
+from ddpm_np._checks import check_integer
+from ddpm_np.data.files import DataError, read_array
 from ddpm_np.randomness import DATA, generator
-from ddpm_np.schedules import Schedule, check_schedule, schedule_from_alpha_bar
 
 LEAST = 70
 """Images that a split needs: ten each for validation and test."""
@@ -83,52 +81,6 @@ def to_levels(x: NDArray[Any], levels: int) -> NDArray[np.int64]:
     top = check_integer("levels", levels, 2, 2**16) - 1
     k = np.rint((np.asarray(x, dtype=np.float64) + 1.0) * (top / 2.0))
     return np.clip(k, 0, top).astype(np.int64)
-
-
-def log_snr_schedule(T: int, noise: float, signal: float = 0.03) -> Schedule:
-    """Even steps of the log signal-to-noise ratio, between a first noise and a last signal.
-
-        log(alpha_bar[t] / (1 - alpha_bar[t])) linear in t, for t = 1..T
-        sqrt(1 - alpha_bar[1]) = noise,  sqrt(alpha_bar[T]) = signal
-
-    Kingma et al. 2021, section 4.1 and appendix, fixed. Chains that start where noise begins to
-    hide levels have there as many steps as anywhere.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If T is no integer >= 2, or noise or signal is not in (0, 1), or noise^2 + signal^2 >= 1.
-    """
-    steps = check_integer("T", T, 2)
-    first, last = check_real("noise", noise, 0.0, 1.0), check_real("signal", signal, 0.0, 1.0)
-    if first**2 + last**2 >= 1.0:
-        raise ValueError(f"noise^2 + signal^2 must be below 1, got {first:g}^2 + {last:g}^2")
-    ends = math.log1p(-(first**2)) - 2.0 * math.log(first), 2.0 * math.log(last) - math.log1p(-(last**2))
-    log_snr = np.linspace(*ends, steps)
-    return schedule_from_alpha_bar(np.concatenate([[1.0], 1.0 / (1.0 + np.exp(-log_snr))]))
-
-
-def merge_first_steps(schedule: Schedule, noise: float) -> Schedule:
-    """Merge the first steps into one, which takes x_0 to where there is at least this much noise.
-
-        alpha_bar' = 1, alpha_bar[s], ..., alpha_bar[T]
-        s = the first t with sqrt(1 - alpha_bar[t]) >= noise
-
-    For data of discrete levels: noise far below the distance of two levels hides nothing, and
-    the decoder undoes it; but a network that does not know of levels pays for every such step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If noise is no number in [0, 1), or all steps have less.
-    """
-    least = check_real("noise", noise, 0.0, 1.0, closed=True)
-    first = int(np.searchsorted(check_schedule(schedule).one_minus_alpha_bar, least**2))
-    if first > schedule.T:
-        raise ValueError(f"noise must not exceed that of x_T, got {noise:g}: no step is left")
-    if first <= 1:
-        return schedule
-    return schedule_from_alpha_bar(np.concatenate([[1.0], schedule.alpha_bar[first:]]))
 
 
 # --- where images come from ---------------------------------------------------------------

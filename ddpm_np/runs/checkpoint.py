@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array
-from ddpm_np.files import atomic_write
 from ddpm_np.nn.optimizers import AdamState
 from ddpm_np.nn.tree import named_leaves
+from ddpm_np.runs.files import atomic_write
 from ddpm_np.training import Recipe, TrainState
 
 FORMAT = "ddpm-np checkpoint 1"

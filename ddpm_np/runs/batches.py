@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import check_arrays, check_integer, check_real, describe
+from ddpm_np._arrays import check_arrays
+from ddpm_np._checks import check_integer, check_real, describe
 from ddpm_np.randomness import TRAIN, generator
 
 DRAWN_TOGETHER = 2**15

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_choice, check_finite, sum_features
+from ddpm_np._arrays import Array, Predictor, Table, check_arrays, check_finite, sum_features
+from ddpm_np._checks import check_choice
 from ddpm_np.decoders import Decoder
-from ddpm_np.elbo import Elbo, Predictor, prior_term
+from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.forward import q_sample
 from ddpm_np.losses import loss_constant, mean_loss_weight
-from ddpm_np.posterior import TARGETS, Target, q_posterior
+from ddpm_np.posterior import q_posterior
 from ddpm_np.reverse import model_mean
 from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.targets import TARGETS, Target
 
 
 class StepErrors(NamedTuple):
@@ -84,34 +85,6 @@ def step_errors(
         truth, _ = q_posterior(schedule, there, x_t, t)
         squared[t] = to_numpy(sum_features((truth - mean) ** 2))
     return StepErrors(x0, squared, to_numpy(mean))
-
-
-def best_variance(schedule: Schedule, errors: StepErrors, decoder: Decoder) -> Table:
-    """Reverse variances that give these observations the highest bound; measure it on others.
-
-        sigma2[t] = beta_tilde[t] + mean of error[t] / d,  2 <= t <= T
-        sigma2[1] = argmax of the mean of decoder(x0, mean, sigma2[1])
-
-    As :func:`ddpm_np.exact.optimal_variance`, but for any decoder: its best variance is looked
-    for between beta_1 / 10^4 and 10 beta_1.
-
-    Returns
-    -------
-    Table, length T + 1
-        Entry 0 is 0.
-    """
-    d = errors.x0[0].size
-    table: Table = schedule.posterior_variance + np.mean(errors.squared, axis=1) / d
-    table[1] = schedule.beta[1]
-    table[1] *= np.exp(
-        minimize_scalar(
-            lambda shift: -np.mean(decoder(errors.x0, errors.mean, table[1] * np.exp(shift))),
-            bounds=(np.log(1e-4), np.log(10.0)),
-            method="bounded",
-            options={"xatol": 1e-3},
-        ).x
-    )
-    return table
 
 
 def elbo_from_errors(schedule: Schedule, errors: StepErrors, sigma2: Table, decoder: Decoder) -> Elbo:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ddpm_np.files import atomic_write
+from ddpm_np.runs.files import atomic_write
 
 
 def prepare_folder(path: Path, names: tuple[str, ...] = ()) -> None:

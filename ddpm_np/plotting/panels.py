@@ -10,7 +10,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from ddpm_np._arrays import describe
+from ddpm_np._checks import describe
 
 Floats: TypeAlias = NDArray[np.float64]
 Path: TypeAlias = str | os.PathLike[str]

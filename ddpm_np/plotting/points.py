@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from scipy.ndimage import median_filter
 
-from ddpm_np._arrays import check_integer, check_real
-from ddpm_np._figures import (
+from ddpm_np._checks import check_integer, check_real
+from ddpm_np.plotting.panels import (
     Path,
     checked_chain,
     checked_suffix,
@@ -30,7 +30,7 @@ from ddpm_np._figures import (
     points_array,
     single_panel,
 )
-from ddpm_np.files import atomic_write
+from ddpm_np.runs.files import atomic_write
 from ddpm_np.schedules import Schedule, check_schedule
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")

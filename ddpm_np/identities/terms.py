@@ -11,17 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, check_arrays, check_integer
-from ddpm_np.data import Samples
+from ddpm_np._arrays import Array, MeanFunction, Samples, Table, check_arrays
+from ddpm_np._checks import check_integer
 from ddpm_np.elbo import Elbo, bits_per_dim, elbo_decomposition, middle_term
 from ddpm_np.exact import LinearGaussianChain, gaussian_points
 from ddpm_np.forward import q_moments, q_sample, q_step
 from ddpm_np.gaussians import LOG_2PI, kl_normal_1d, normal_log_density
-from ddpm_np.paths import (
-    MeanFunction,
-    draw_path,
-    elbo_path_terms,
-)
+from ddpm_np.paths import draw_path, elbo_path_terms
 from ddpm_np.posterior import q_posterior
 from ddpm_np.schedules import Schedule
 

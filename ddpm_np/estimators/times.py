@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_np._arrays import Array, Table, check_integer, check_real, check_times, describe
+from ddpm_np._arrays import Array, Table, check_times
+from ddpm_np._checks import check_integer, check_real, describe
 
 
 def low_discrepancy_times(u: float, T: int, batch: int) -> Any:

@@ -7,34 +7,31 @@ The T-sample estimator sums over a whole chain, the two-sample estimator draws o
 belongs to one example, so that variances can be measured. The decoder is the factor t = 1.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
-
 import numpy as np
 
 from ddpm_np._arrays import (
     Array,
+    BatchPredictor,
+    Noise,
     Table,
     Times,
     array_namespace,
     check_arrays,
-    check_integer,
     check_times,
     coefficient,
     coefficient_array,
     device,
+    noise_function,
     sum_features,
 )
+from ddpm_np._checks import check_integer
 from ddpm_np.decoders import Decoder, gaussian_decoder
-from ddpm_np.elbo import Noise, noise_function
 from ddpm_np.forward import q_sample, q_step, q_step_moments
 from ddpm_np.gaussians import LOG_2PI, kl_isotropic, normal_log_density
-from ddpm_np.posterior import Target, q_posterior
+from ddpm_np.posterior import q_posterior
 from ddpm_np.reverse import model_mean
 from ddpm_np.schedules import Schedule, check_schedule, check_table
-
-BatchPredictor: TypeAlias = Callable[[Array, Any], Array]
-"""A network: (x_t, t) to a prediction of the shape of x_t; t is an int or of shape (B,)."""
+from ddpm_np.targets import Target
 
 
 def t_sample_estimate(
