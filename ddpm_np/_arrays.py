@@ -174,6 +174,32 @@ def _are_times(t: NDArray[Any], T: int, batch: int, minimum: int) -> bool:
     return bool(minimum <= np.minimum.reduce(t) and np.maximum.reduce(t) <= T)
 
 
+def as_table(name: str, values: object) -> Table:
+    """Return a sequence of real numbers as a host float64 array of one axis."""
+    try:
+        table = np.array(values)
+    except (TypeError, ValueError, RuntimeError):  # the last from arrays on other devices
+        table = np.array(None)
+    if table.ndim != 1 or table.size == 0 or not np.issubdtype(table.dtype, np.number):
+        raise TypeError(f"{name} must be a non-empty sequence of real numbers, got {describe(values)}")
+    if np.issubdtype(table.dtype, np.complexfloating):
+        raise TypeError(f"{name} must be real, got dtype {table.dtype}")
+    return table.astype(np.float64)
+
+
+def check_table(name: str, table: object, T: int) -> Table:
+    """Return a positive host table of length T + 1 (entry 0 is not looked at)."""
+    values = as_table(name, table)
+    if values.shape != (T + 1,):
+        raise ValueError(f"{name} must have length T + 1 = {T + 1}, entry 0 unused, got {len(values)}")
+    if not np.all(np.isfinite(values[1:]) & (values[1:] > 0.0)):
+        t = 1 + int(np.argmin(np.isfinite(values[1:]) & (values[1:] > 0.0)))
+        raise ValueError(
+            f"{name} must be positive and finite for t = 1..T, got {name}[{t}] = {values[t]:g}"
+        )
+    return values
+
+
 def coefficient(values: Any, like: Array) -> Array | float:
     """Make host float64 coefficients, taken from a table at t, ready to multiply ``like``.
 
@@ -230,19 +256,27 @@ def sum_features(x: Array) -> Array:
 
 
 def noise_function(noise: Noise, x0: Array, T: int) -> Callable[[int], Array]:
-    """Return draws as a function of t, whichever way they were given.
+    """Return draws as a function of t, whichever way they were given; they agree with x0."""
+    if not callable(noise):
+        shape = getattr(noise, "shape", None)
+        if shape != (T + 1, *x0.shape):
+            raise ValueError(
+                f"noise must be a function of t or an array of shape (T + 1, *x0.shape) = "
+                f"{(T + 1, *x0.shape)}, got {describe(noise)}"
+            )
 
-    Raises
-    ------
-    ValueError
-        If an array has not the shape (T + 1, *x0.shape).
-    """
-    if callable(noise):
-        return noise
-    shape = getattr(noise, "shape", None)
-    if shape != (T + 1, *x0.shape):
-        raise ValueError(
-            f"noise must be a function of t or an array of shape (T + 1, *x0.shape) = "
-            f"{(T + 1, *x0.shape)}, got {describe(noise)}"
-        )
-    return lambda t: noise[t, ...]
+    def draw(t: int) -> Array:
+        eps = noise(t) if callable(noise) else noise[t, ...]
+        check_arrays(x0=x0, noise=eps)
+        return eps
+
+    return draw
+
+
+def ask(predict: BatchPredictor, x_t: Array, t: Times) -> Array:
+    """Return what the network predicts, which agrees with x_t."""
+    prediction = predict(x_t, t)
+    known = type(x_t) is type(prediction) is np.ndarray
+    if not (known and prediction.shape == x_t.shape and prediction.dtype == x_t.dtype):
+        check_arrays(x_t=x_t, prediction=prediction)
+    return prediction

@@ -106,7 +106,7 @@ UNTIMED = {
         lambda x, y: ddpm.elbo_decomposition(
             MILD, lambda x_t, t: y, x, noise=lambda t: x, sigma2=SIGMA2
         ),
-        ("x0", "prediction"),
+        ("x(0|_t)", "prediction"),
     ),
     "ancestral_sample": (
         lambda x, y: ddpm.ancestral_sample(

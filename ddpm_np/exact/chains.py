@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Samples, Table, check_arrays, device
+from ddpm_np._arrays import Array, Samples, Table, check_arrays, check_table, device
 from ddpm_np._checks import check_integer, describe
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.exact._gaussian import finite_array, gaussian_points
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.losses import loss_constant
 from ddpm_np.posterior import posterior_mean_coefficients
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.schedules import Schedule, check_schedule
 
 
 @dataclass(frozen=True, eq=False)

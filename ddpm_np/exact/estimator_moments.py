@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddpm_np._arrays import Table, check_arrays, sum_features
+from ddpm_np._arrays import Table, check_arrays, check_table, sum_features
 from ddpm_np._checks import describe
 from ddpm_np.estimators.three import posterior_entropy
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.losses import loss_constant
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.schedules import Schedule, check_schedule
 
 
 class Moments(NamedTuple):
