@@ -104,7 +104,7 @@ def check_arrays(**arrays: Array) -> Any:
 
 
 def _are_alike(arrays: Iterable[Array]) -> bool:
-    """Say whether these are NumPy arrays with which nothing is wrong: the usual case, in a hurry."""
+    """Spot the usual case fast: NumPy arrays that agree and hold something."""
     first = next(iter(arrays))
     if type(first) is not np.ndarray or first.dtype.char not in "fd" or not first.size or not first.ndim:
         return False
@@ -168,7 +168,7 @@ def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times
 
 
 def _are_times(t: NDArray[Any], T: int, batch: int, minimum: int) -> bool:
-    """Say whether these are times for :func:`check_times` as they are: the usual case, in a hurry."""
+    """Spot the usual case fast: int64 times of shape (batch,), all in range."""
     if t.dtype != np.int64 or t.shape != (batch,):
         return False
     return bool(minimum <= np.minimum.reduce(t) and np.maximum.reduce(t) <= T)
