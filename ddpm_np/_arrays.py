@@ -256,7 +256,7 @@ def sum_features(x: Array) -> Array:
 
 
 def noise_function(noise: Noise, x0: Array, T: int) -> Callable[[int], Array]:
-    """Return draws as a function of t, whichever way they were given; they agree with x0."""
+    """Make the noise a function of t, however it was given; each draw must agree with x0."""
     if not callable(noise):
         shape = getattr(noise, "shape", None)
         if shape != (T + 1, *x0.shape):
@@ -274,7 +274,7 @@ def noise_function(noise: Noise, x0: Array, T: int) -> Callable[[int], Array]:
 
 
 def ask(predict: BatchPredictor, x_t: Array, t: Times) -> Array:
-    """Return what the network predicts, which agrees with x_t."""
+    """Call the network; its prediction must agree with x_t."""
     prediction = predict(x_t, t)
     known = type(x_t) is type(prediction) is np.ndarray
     if not (known and prediction.shape == x_t.shape and prediction.dtype == x_t.dtype):

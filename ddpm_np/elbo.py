@@ -1,6 +1,6 @@
 """The variational bound, term by term, in nats per example.
 
-    log p(x_0) >= ELBO = L_T + sum over t = 2..T of L_{t-1} + L_0,  M2 (19)
+    log p(x_0) >= ELBO = L_T + sum over t = 2..T of L_{t-1} + L_0,  M2 (3) and (19)
 
 Signs are M2's: the terms are to be maximised, L_T and every L_{t-1} are <= 0. Arrays share one
 shape, (B, ...); terms have shape (B,); sigma2 is a positive table of length T + 1. Anything else is a

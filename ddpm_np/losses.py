@@ -30,7 +30,7 @@ from ddpm_np.targets import TARGETS, Target
 
 
 def mean_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
-    """Weight of ||posterior mean - model mean||^2 in -L_{t-1}, M2 (32).
+    """Weight of ||posterior mean - model mean||^2 in -L_{t-1}, M2 (32), (33).
 
     weight = 1 / (2 sigma2[t])
     """
@@ -81,7 +81,7 @@ def bound_weight(schedule: Schedule, t: Array | int, sigma2: Table, target: Targ
 
 
 def loss_constant(schedule: Schedule, t: Array | int, sigma2: Table, dimensions: int) -> Any:
-    """Constant in L_{t-1}, what a perfect prediction still costs, M2 (32); t from 2 to T.
+    """Constant in L_{t-1}, what a perfect prediction still costs, M2 (32), (33); t from 2 to T.
 
     const = -(d/2) (r - 1 - log(r)),  r = beta_tilde[t] / sigma2[t]
     """

@@ -51,12 +51,12 @@ class Schedule:
 
     @functools.cached_property
     def sqrt_alpha_bar(self) -> Table:
-        """What is left of x_0 in x_t (27)."""
+        """The factor of x_0 in x_t (27)."""
         return _read_only(np.sqrt(self.alpha_bar))
 
     @functools.cached_property
     def sqrt_one_minus_alpha_bar(self) -> Table:
-        """What there is of noise in x_t (27)."""
+        """The factor of the noise in x_t (27)."""
         return _read_only(np.sqrt(self.one_minus_alpha_bar))
 
     @functools.cached_property
@@ -238,7 +238,7 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
 def at(
     schedule: Schedule, t: Array | int, *, minimum: int = 1, **arrays: Array
 ) -> tuple[Times, Callable[[Any], Array | float]]:
-    """Check what a formula is given; return t on the host, and c, which makes entries multiply arrays.
+    """Check a formula's arguments once; return t, on the host, and c, which readies entries of tables.
 
     t, c = at(schedule, t, x0=x0, noise=noise);  c(schedule.beta[t]) * x0
     """

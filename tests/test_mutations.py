@@ -4,52 +4,13 @@ Each mutation is one fragment of source that occurs exactly once, and a wrong re
 it, applied in a copy of the project; the named tests must then fail there, and pass without.
 """
 
-import os
-import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.mutants import assert_caught, copy_project, parse, plant, run_tests
+
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[1]
-
-# Loaded by the inner pytest. Exit statuses of its own, since 1 would count as a caught mistake.
-PROBE = """
-import os, pathlib, sys
-
-class Missing:  # numba would compile its kernels anew in every copy, and cupy is slow to load
-    def find_spec(self, name, *_):
-        if name in ("numba", "cupy"):
-            raise ModuleNotFoundError(f"No module named {name!r}")
-
-sys.meta_path.insert(0, Missing())
-try:
-    import ddpm_np
-except BaseException as error:
-    print("the mutated package cannot be imported:", error)
-    sys.stdout.flush()
-    os._exit(8)
-if pathlib.Path(ddpm_np.__file__).resolve().parents[1] != pathlib.Path(__file__).resolve().parent:
-    print("not the copy:", ddpm_np.__file__)
-    sys.stdout.flush()
-    os._exit(9)
-"""
-
-
-class Mutation(NamedTuple):
-    file: str
-    """In ddpm_np."""
-    name: str
-    right: str
-    wrong: str
-    test: str
-    """A file in tests, or one test in it."""
-
 
 MUTATIONS = """
 nn/ops.py: bias gradient dropped
@@ -519,66 +480,26 @@ samplers.py: trajectory backwards
 """
 
 
-def parse(text):
-    pattern = r"^(\S+): (.+)\n- (.+)\n\+ (.+)\n> (\S+)$"
-    blocks = text.strip().split("\n\n")
-    return [Mutation(*re.fullmatch(pattern, block).groups()) for block in blocks]
-
-
-def copy_project(folder):
-    """What the inner tests need, without compiled files: those could outlive a mutation."""
-    ignore = shutil.ignore_patterns("__pycache__", "benchmarks")
-    for name in ("ddpm_np", "backends", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "probe.py").write_text(PROBE)
-
-
-def run_tests(folder, test):
-    """Run one file or test against the package in ``folder``, up to the first failure."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HYPOTHESIS_PROFILE": "mutation",
-    }
-    environment.pop("PYTEST_ADDOPTS", None)
-    options = ["-x", "-q", "--tb=line", "-p", "probe", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "--rootdir", str(folder), f"tests/{test}"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 @pytest.mark.parametrize("mutation", parse(MUTATIONS), ids=lambda m: f"{m.file}: {m.name}")
 def test_mistake_is_caught(tmp_path, mutation):
     copy_project(tmp_path)
-    path = tmp_path / "ddpm_np" / mutation.file
-    source = path.read_text()
-    assert source.count(mutation.right) == 1, "the fragment must occur once: the source has changed"
-    path.write_text(source.replace(mutation.right, mutation.wrong))
-    result = run_tests(tmp_path, mutation.test)
-    # 1 is a failed test; anything else is no verdict (2 and above: nothing could be collected)
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert re.search(r"^FAILED tests/", result.stdout, re.MULTILINE), result.stdout
-    print(re.search(r"^FAILED tests/(.*)", result.stdout, re.MULTILINE)[1])
+    plant(tmp_path / "ddpm_np" / mutation.file, mutation.right, mutation.wrong)
+    assert_caught(*run_tests(tmp_path, mutation.test))
 
 
 @pytest.mark.parametrize("test", sorted({m.test for m in parse(MUTATIONS)}))
 def test_without_a_mistake_all_is_well(tmp_path, test):
+    """Else a failure would be that of the copy. One example each: the suite itself has the others."""
     copy_project(tmp_path)
-    result = run_tests(tmp_path, test)
-    assert result.returncode == 0, result.stdout + result.stderr
+    status, output = run_tests(tmp_path, test, "control")
+    assert status == 0, output
 
 
 def test_a_package_that_is_not_the_copy_is_no_verdict(tmp_path):
     copy_project(tmp_path)
     shutil.move(tmp_path / "ddpm_np", tmp_path / "elsewhere" / "ddpm_np")
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import sys; sys.path.append({str(tmp_path / 'elsewhere')!r})"
+    (tmp_path / "probe.py").write_text(
+        f"import sys; sys.path.append({str(tmp_path / 'elsewhere')!r})\n"
+        + (tmp_path / "probe.py").read_text()
     )
-    assert run_tests(tmp_path, "test_ops.py").returncode == 9
+    assert run_tests(tmp_path, "test_ops.py")[0] == 9
