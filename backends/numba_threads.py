@@ -7,8 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from typing import Any
 
-from backends.numba_tiles import THREADS
+from numba.core import config
 
+THREADS: int = config.NUMBA_NUM_THREADS
+"""NUMBA_NUM_THREADS, or else the number of cores that this process may use."""
 PART, PIXELS = 512, 1024
 """Rows of a part of the batch, or pixels of images, at most: they stay in a core's second cache."""
 
