@@ -150,7 +150,7 @@ def host_asarray(values: Any, dtype: str) -> NDArray[Any]:
     return np.asarray(host, dtype=dtype, order="C")
 
 
-def check_arrays(library: str, kind: type[Any], arrays: dict[str, Array]) -> None:
+def check_own(library: str, kind: type[Any], arrays: dict[str, Array]) -> None:
     """Refuse arrays that are not of a library's type, in float32 or float64, all in one dtype."""
     first_name, first = next(iter(arrays.items()))
     for name, array in arrays.items():
@@ -176,7 +176,7 @@ def numpy_arrays(**arrays: Array) -> tuple[NDArray[Any], ...]:
     values = tuple(arrays.values())
     if _are_ready(values):
         return values
-    check_arrays("NumPy", np.ndarray, arrays)
+    check_own("NumPy", np.ndarray, arrays)
     return tuple(np.asarray(array, order="C") for array in values)
 
 

@@ -1,7 +1,6 @@
 """Group normalisation of the Numba backend, as ddpm_np.nn.ops defines it."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,9 @@ from ddpm_np._arrays import Array
 from ddpm_np.nn import ops
 
 
-def group_norm(x: Array, gain: Array, shift: Array, groups: int, epsilon: float) -> tuple[Array, Any]:
+def group_norm(
+    x: Array, gain: Array, shift: Array, groups: int, epsilon: float
+) -> tuple[Array, tuple[Array, Array, Array]]:
     """Fused :func:`ddpm_np.nn.ops.group_norm`."""
     x, gain, shift = numpy_arrays(x=x, gain=gain, shift=shift)
     if x.dtype != np.float32:
@@ -27,7 +28,7 @@ def group_norm(x: Array, gain: Array, shift: Array, groups: int, epsilon: float)
     return y.reshape(x.shape), (normal.reshape(x.shape), scale, gain)
 
 
-def group_norm_backward(dy: Array, cache: Any) -> tuple[Array, Array, Array]:
+def group_norm_backward(dy: Array, cache: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     """Fused :func:`ddpm_np.nn.ops.group_norm_backward`."""
     normal, scale, gain = cache
     dy, normal, scale, gain = numpy_arrays(dy=dy, normal=normal, scale=scale, gain=gain)

@@ -79,10 +79,8 @@ def backward(
     n = len(params.bias)
     dz = np.empty((rows, n), REAL)
     _backward(dy, x, hidden, slopes, _transposed(params.hidden_weight), leaves, dz, grads)
-    shared = len(embedding) != rows
-    add_transposed_product(
-        embedding, dparams.bias.reshape((1, n)) if shared else dz, dparams.time_weight
-    )
+    dshift = dz if len(embedding) == rows else dparams.bias.reshape((1, n))
+    add_transposed_product(embedding, dshift, dparams.time_weight)
     turned = np.empty((n, d), REAL)
     transpose(params.weight, turned)
     affine(dz, turned, np.zeros(d, REAL), dx)

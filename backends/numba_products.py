@@ -1,7 +1,8 @@
 """Matrix products of the Numba backend as compiled loops over register tiles, in float32; no checks.
 
-In products as small as these, packing the operands, as a BLAS library does, costs a tenth of the
-time; and what a row of a product is does not depend on the rows beside it, to the last bit.
+Packing the operands, as a BLAS library does, would cost a tenth of the time in products as small as
+these. A row of a product does not depend on the rows beside it, to the last bit. Arrays are
+contiguous.
 """
 
 from backends.numba_tiles import (
