@@ -262,10 +262,10 @@ PLANTED: dict[str, tuple[Callable[[], Any], str, str]] = {
         "model_mean: coefficient of x_t",
         "1 / sqrt(alpha[t]) times",
     ),
-    "(34) of another t than q_sample": (
+    "(34) at another t than q_sample": (
         lambda: shifted(Plain(), "model_mean", -1),
         "model_mean at the true eps = q_posterior",
-        "another t",
+        "take t differently",
     ),
     "standard deviation for sigma^2": (
         lambda: tables(var=lambda p: np.sqrt(p.var)),

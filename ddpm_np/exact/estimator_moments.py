@@ -34,7 +34,7 @@ def linear_gaussian_moments(
 
         eps_theta(x_t, t) = slope[t] * x_t,  decoder N(mu_theta(x_1, 1), sigma2[1] I)
 
-    The Bayes-optimal denoiser of x_0 ~ N(0, s2 I) is one, with
+    The Bayes-optimal denoiser of x_0 ~ N(0, s2 I) is linear, with
     slope = sqrt(1 - alpha_bar) / (alpha_bar s2 + 1 - alpha_bar). Needs O(T^2) memory.
 
     Parameters
@@ -49,7 +49,7 @@ def linear_gaussian_moments(
     Returns
     -------
     EstimatorMoments
-        Given x0; nats and squared nats.
+        Given x0, in nats and squared nats.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="for observations, noise and times")
     parser.add_argument(
-        "--dtype", default="float64", help="in which it computes, float64 (default) or float32"
+        "--dtype", default="float64", help="what it computes in, float64 (default) or float32"
     )
     options = parser.parse_args(arguments)
     try:
@@ -61,7 +61,7 @@ def load(target: str) -> Implementation:
     """
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
-        raise UsageError(f"the target must be module:object, my_adapter:Mine say, got {target!r}")
+        raise UsageError(f"the target must be module:object, such as my_adapter:Mine, got {target!r}")
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:  # importing runs a stranger's code

@@ -55,7 +55,7 @@ def _noisy_inputs(
     t = np.arange(1, truth.T + 1)
     silent = sorted(set(t.tolist()) - asked.keys())
     if silent:
-        raise ValueError(f"predict has to be asked at every t = 1..T, not so at t = {silent[0]}")
+        raise ValueError(f"predict has to be asked at every t = 1..T, but was not at t = {silent[0]}")
     seen = np.array([as_values(asked[time], "x_t", x0.shape) for time in t.tolist()])
     signal = truth.slope[:, None, None] * x0
     rootless = signal + truth.variance[:, None, None] * noise

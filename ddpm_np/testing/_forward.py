@@ -9,7 +9,7 @@ from ddpm_np.testing._subject import Subject
 from ddpm_np.testing._truth import TimeArray, Truth
 from ddpm_np.testing.protocol import Values
 
-WHOLE_PRODUCT = "alpha_bar[T] at every t: the product runs to T, it has to stop at t (E5)"
+WHOLE_PRODUCT = "alpha_bar[T] at every t: the product runs to T, but has to stop at t (E5)"
 
 
 def alpha_bars(subject: Subject) -> list[Comparison]:

@@ -32,7 +32,7 @@ def mean_at_true_eps(subject: Subject) -> list[Comparison]:
         x_t = subject.q_sample(PROBE, time, OTHER_PROBE)
         left.append(subject.model_mean(x_t, time, OTHER_PROBE))
         right.append(subject.q_posterior(PROBE, x_t, time)[0])
-    hint = "(26) and (34) contradict each other, or q_sample and model_mean mean another t"
+    hint = "(26) and (34) contradict each other, or q_sample and model_mean take t differently"
     return [Comparison(t, np.array(left), np.array(right), scale=largest(np.array(right)), hint=hint)]
 
 

@@ -35,7 +35,7 @@ def check_identities(implementation: Implementation, *, seed: int = 0, dtype: st
     seed : int
         For the observations, the noise and three of the times.
     dtype : {"float64", "float32"}
-        In which the implementation computes; sets the tolerances.
+        What the implementation computes in; sets the tolerances.
 
     Raises
     ------
