@@ -35,7 +35,8 @@ def linear_gaussian_moments(
         eps_theta(x_t, t) = slope[t] * x_t,  decoder N(mu_theta(x_1, 1), sigma2[1] I)
 
     The Bayes-optimal denoiser of x_0 ~ N(0, s2 I) is linear, with
-    slope = sqrt(1 - alpha_bar) / (alpha_bar s2 + 1 - alpha_bar). Needs O(T^2) memory.
+    slope = sqrt(1 - alpha_bar) / (alpha_bar s2 + 1 - alpha_bar). Moments are given x0, in nats and
+    squared nats. Needs O(T^2) memory.
 
     Parameters
     ----------
@@ -45,11 +46,6 @@ def linear_gaussian_moments(
     x0 : host array, shape (B, ...)
     sigma2 : Table, length T + 1
         Reverse variances.
-
-    Returns
-    -------
-    EstimatorMoments
-        Given x0, in nats and squared nats.
 
     Raises
     ------
