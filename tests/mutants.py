@@ -7,6 +7,7 @@ tests, so processes are forked from one that has loaded these, and nothing of th
 import multiprocessing
 import os
 import re
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -78,23 +79,28 @@ def plant(path: Path, right: str, wrong: str) -> None:
     path.write_text(source.replace(right, wrong))
 
 
-def run_tests(folder: Path, test: str, profile: str = "mutation") -> tuple[int, str]:
-    """Run one file or test against the package in ``folder``, up to the first failure.
-
-    Returns the exit status and what was printed.
-    """
+def run_tests(folder: Path, *tests: str, profile: str = "mutation") -> tuple[int, str]:
+    """Run files or tests against the package in ``folder``, up to the first failure."""
     options = ["-x", "-q", "--tb=line", "-p", "probe", "-p", "no:cacheprovider", "-p", "no:xdist"]
     options += ["-m", "not slow"]
     options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+    arguments = [*options, "--rootdir", str(folder), *(f"tests/{test}" for test in tests)]
+    return run_module(folder, "pytest", arguments, HYPOTHESIS_PROFILE=profile)
+
+
+def run_module(folder: Path, module: str, arguments: list[str], **environment: str) -> tuple[int, str]:
+    """Run what ``python -m module arguments`` runs, with the project in ``folder``.
+
+    Returns the exit status and what was printed.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES)
-    arguments = [*options, "--rootdir", str(folder), f"tests/{test}"]
-    process = context.Process(target=_run, args=(str(folder), arguments, profile))
+    process = context.Process(target=_run, args=(str(folder), module, arguments, environment))
     process.start()
     process.join(300)
     if process.is_alive():
         process.kill()
-        raise TimeoutError(f"{test} takes more than 300 s in {folder}")
+        raise TimeoutError(f"{module} {arguments} takes more than 300 s in {folder}")
     return process.exitcode, (folder / "output.txt").read_text()
 
 
@@ -106,8 +112,8 @@ def assert_caught(status: int, output: str) -> None:
     print(failed[1])
 
 
-def _run(folder: str, arguments: list[str], profile: str) -> None:
-    """Run pytest in ``folder``, as a process that knows the project only from there."""
+def _run(folder: str, module: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """Run a module as a process that knows the project only from ``folder``."""
     os.chdir(folder)
     with open("output.txt", "wb") as file:
         for descriptor in (1, 2):
@@ -115,14 +121,8 @@ def _run(folder: str, arguments: list[str], profile: str) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
     sys.path[:] = [folder, *(path for path in sys.path if path and Path(path).resolve() != ROOT)]
-    os.environ |= {
-        "PYTHONPATH": folder,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HYPOTHESIS_PROFILE": profile,
-    }
+    os.environ |= {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", **environment}
     os.environ.pop("PYTEST_ADDOPTS", None)
     sys.dont_write_bytecode = True
-
-    import pytest
-
-    sys.exit(int(pytest.main(arguments)))
+    sys.argv[1:] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

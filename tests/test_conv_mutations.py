@@ -109,5 +109,5 @@ def test_mistake_is_caught(tmp_path, mutation):
 
 def test_without_a_mistake_all_is_well(tmp_path):
     copy_project(tmp_path)
-    status, output = run_tests(tmp_path, TESTS, "control")
+    status, output = run_tests(tmp_path, TESTS, profile="control")
     assert status == 0, output

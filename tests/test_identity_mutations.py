@@ -1,16 +1,14 @@
 """Mutations of ddpm_np's own formulas: check_identities alone has to catch each of them."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.mutants import ROOT, plant, run_module
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 LINEAR = "Reference(linear_schedule(12, 0.02, 0.5))"
 TABLE = "Reference(schedule_from_alpha_bar([1.0, 0.9, 0.7, 0.4, 0.1]))"
 BETA = "Reference(linear_schedule(12, 0.02, 0.5), 'beta')"
@@ -164,18 +162,9 @@ MUTATIONS = [
 def report_on(folder: Path, module: str, old: str, new: str, subject: str) -> tuple[int, str]:
     """Exit status and output of the check of a mutated copy of the package."""
     shutil.copytree(ROOT / "ddpm_np", folder / "ddpm_np")
-    path = folder / "ddpm_np" / f"{module}.py"
-    source = path.read_text()
-    assert source.count(old) == 1, f"{module}.py has {source.count(old)} times {old!r}"
-    path.write_text(source.replace(old, new))
+    plant(folder / "ddpm_np" / f"{module}.py", old, new)
     (folder / "mutated.py").write_text(TARGET.format(subject=subject))
-    command = [sys.executable, "-m", "ddpm_np.testing", "mutated:subject"]
-    # The editable install must not win over the copy.
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, env=environment, check=False
-    )
-    return result.returncode, result.stdout + result.stderr
+    return run_module(folder, "ddpm_np.testing", ["mutated:subject"])
 
 
 @pytest.mark.parametrize("subject", [LINEAR, TABLE, BETA, UNIT])
