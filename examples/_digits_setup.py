@@ -72,17 +72,31 @@ def add_image_flags(parser: argparse.ArgumentParser) -> None:
         default=0.36,
         help="noise of x_1, in units of the distance between levels: earlier steps are merged into one",
     )
-    add("--channels", type=integer(1, LARGEST), default=32, help="of the U-Net at full resolution")
-    add("--blocks", type=integer(1, 1000), default=1, help="residual blocks at a resolution, each way")
-    add("--depth", type=integer(1, 10), default=2, help="resolutions of the U-Net")
+    add(
+        "--channels",
+        type=integer(1, LARGEST),
+        default=32,
+        help="of the U-Net at full resolution",
+    )
+    add("--blocks", type=integer(1, 1000), default=1, help="residual blocks per resolution, down and up")
+    add("--depth", type=integer(1, 10), default=2, help="number of resolutions of the U-Net")
     choices = (*VARIANCES, "optimal")
-    add("--variance", choices=choices, default="optimal", help="of the reverse steps when sampling")
-    add("--samples", type=integer(1, LARGEST), help="to draw (default: 100, or 50 of each class)")
-    add("--conditional", action="store_true", help="teach the network the classes, and sample each")
-    add("--guidance", type=real(0.0), help="strength, with --conditional (default: 1)")
+    add(
+        "--variance",
+        choices=choices,
+        default="optimal",
+        help="variance of the sampling steps",
+    )
+    add(
+        "--samples",
+        type=integer(1, LARGEST),
+        help="number to draw (default: 100, or 50 of each class)",
+    )
+    add("--conditional", action="store_true", help="train with the classes, and sample each")
+    add("--guidance", type=real(0.0), help="its strength, with --conditional (default: 1)")
     add("--data", type=Path, help="an .npz or .npy file of images (n, H, W) or (n, H, W, C)")
     add("--key", help="name of the images in an .npz file (default: images)")
-    add("--labels-key", help="name of their labels, if they have any")
+    add("--labels-key", help="name of the labels in the file, for --conditional")
     add("--levels", type=integer(2, 2**16), help="pixels in --data are 0..levels-1 (default: 256)")
     add("--no-baselines", action="store_true", help="do not compare with simpler models")
 

@@ -48,15 +48,15 @@ class Run:
 def add_run_flags(parser: argparse.ArgumentParser, schedules: tuple[str, ...], **defaults: Any) -> None:
     """Add the flags that every training run has, with these defaults."""
     add = parser.add_argument
-    add("--backend", choices=("auto", "numpy", "numba", "cupy"), help="where to compute")
+    add("--backend", choices=("auto", "numpy", "numba", "cupy"), help="what to compute with")
     add("--steps", type=integer(1), help="gradient steps")
     add("--batch-size", type=integer(1, LARGEST), help="examples per step")
     add("--timesteps", type=integer(1, LARGEST), help="T, the number of diffusion steps")
     add("--schedule", choices=schedules, help="noise schedule")
     add("--target", choices=TARGETS, help="what the network predicts")
-    add("--learning-rate", type=positive, help="its peak; it decays along a cosine")
-    add("--seed", type=integer(0, 2**63), help="of everything random")
-    add("--dtype", choices=("float32", "float64"), help="of the network")
+    add("--learning-rate", type=positive, help="at its peak; it decays along a cosine")
+    add("--seed", type=integer(0, 2**63), help="random seed")
+    add("--dtype", choices=("float32", "float64"), help="of the network and its training")
     add("--out-dir", type=folder, help="output folder; files of an earlier run there are replaced")
     add("--checkpoint-every", type=integer(1), help="steps between checkpoints")
     add("--resume", action="store_true", help="continue from the checkpoint in --out-dir")

@@ -111,19 +111,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--hidden-size", type=integer(1, LARGEST), default=128, help="width of the network")
-    add("--hidden-layers", type=integer(0, 1000), default=3, help="residual layers")
-    add("--variance", choices=VARIANCES, default="beta", help="of the reverse steps")
+    add("--hidden-layers", type=integer(0, 1000), default=3, help="number of residual layers")
+    add("--variance", choices=VARIANCES, default="beta", help="variance of the reverse steps")
     add(
         "--samples",
         type=integer(2, LARGEST),
         default=4000,
-        help="how many to draw, and fresh points to measure the bound on",
+        help="number to draw, and of fresh points to measure the bound on",
     )
     add(
         "--noise",
         choices=("host", "device"),
         default="host",
-        help="where it is drawn, for training and samples; a GPU (device) draws other numbers",
+        help="where to draw it for training and sampling; a GPU (device) draws other numbers",
     )
     add("--animate", action="store_true", help="also write reverse.gif")
     options = parser.parse_args(arguments)
