@@ -19,6 +19,7 @@ from _training import peak_rate, placed
 # isort: split
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 import ddpm_np as ddpm
 from backends import describe_backend, get_backend
@@ -234,6 +235,7 @@ def plot_terms(terms: dict[tuple[str, str], np.ndarray], T: int) -> Figure:
     right.set_title("excess over the best, summed up to $t$", fontsize="medium")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_minor_formatter(NullFormatter())  # their labels would overlap at small T
     left.legend(frameon=False, title="$\\sigma_t^2$, denoiser")
     return figure
 
