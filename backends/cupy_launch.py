@@ -65,8 +65,7 @@ def _convert(parameter: str, value: Argument, dtype: np.dtype[Any]) -> Argument:
 
 @functools.cache
 def _function(kernel: str, dtype: np.dtype[Any]) -> Kernel:
-    function: Kernel = _module(dtype).get_function(kernel)
-    return function
+    return _module(dtype).get_function(kernel)
 
 
 @functools.cache

@@ -98,8 +98,7 @@ def histogram_log_prob(model: HistogramMixture, images: Levels) -> Floats:
     """Return log P(k) of a mixture of histograms, exact, shape (n,)."""
     pixels = np.arange(images.shape[1])
     parts = [np.sum(table[pixels, images], axis=1) for table in model.log_p]
-    log_p: Floats = logsumexp(np.stack(parts) + model.log_weights[:, None], axis=0)
-    return log_p
+    return logsumexp(np.stack(parts) + model.log_weights[:, None], axis=0)
 
 
 def has_scikit_learn() -> bool:

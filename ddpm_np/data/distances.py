@@ -131,8 +131,7 @@ def _squared_w2(x: Samples, y: Samples) -> Table:
     # 1 / (n m) those are integers, so neither rounding nor ties matter.
     ends = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)
     width = np.diff(ends, prepend=0) / (n * m)
-    result: Table = (x[:, (ends - 1) // m] - y[:, (ends - 1) // n]) ** 2 @ width
-    return result
+    return (x[:, (ends - 1) // m] - y[:, (ends - 1) // n]) ** 2 @ width
 
 
 def _sum_over_pairs(x: Samples, y: Samples, bandwidth: float | None = None) -> float:

@@ -76,8 +76,7 @@ def normal_mixture_log_density(model: NormalMixture, z: Floats) -> Floats:
         e = np.linalg.solve(factor, (z - mean).T)
         log_scale = np.sum(np.log(np.diag(factor))) + 0.5 * len(mean) * math.log(2.0 * math.pi)
         parts.append(math.log(weight) - log_scale - 0.5 * np.sum(e**2, axis=0))
-    log_p: Floats = logsumexp(np.stack(parts), axis=0)
-    return log_p
+    return logsumexp(np.stack(parts), axis=0)
 
 
 def dequantised_log_prob(model: NormalMixture, images: Levels, draws: int, rng: Generator) -> Floats:
@@ -89,8 +88,7 @@ def dequantised_log_prob(model: NormalMixture, images: Levels, draws: int, rng: 
     """
     check_integer("draws", draws, 1)
     logs = [normal_mixture_log_density(model, images + rng.random(images.shape)) for _ in range(draws)]
-    log_p: Floats = logsumexp(np.stack(logs), axis=0) - math.log(draws)
-    return log_p
+    return logsumexp(np.stack(logs), axis=0) - math.log(draws)
 
 
 def rounded_log_prob(
@@ -105,8 +103,7 @@ def rounded_log_prob(
         math.log(weight) + rounded_draws(mean, factor, images, levels, draws, rng)[1]
         for weight, mean, factor in _components(model)
     ]
-    log_p: Floats = logsumexp(np.stack(parts), axis=(0, 1)) - math.log(draws)
-    return log_p
+    return logsumexp(np.stack(parts), axis=(0, 1)) - math.log(draws)
 
 
 def rounded_draws(

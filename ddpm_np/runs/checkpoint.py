@@ -156,8 +156,7 @@ def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 def _as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as it comes back from a file: tuples as lists, and so on."""
-    result: dict[str, Any] = json.loads(json.dumps(dict(configuration), allow_nan=False))
-    return result
+    return json.loads(json.dumps(dict(configuration), allow_nan=False))
 
 
 def _describe_beta(beta: NDArray[Any]) -> str:
