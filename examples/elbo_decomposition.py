@@ -27,7 +27,7 @@ from ddpm_np.exact import (
     optimal_variance_gaussian,
     swiss_roll_exact,
 )
-from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
+from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, mlp_loss_and_gradient, warmup
 from ddpm_np.plotting.points import PALETTE, save
 from ddpm_np.randomness import BOUND, DATA, TEST, generator
 from ddpm_np.runs.batches import batches
@@ -199,7 +199,8 @@ def trained_denoiser(schedule: ddpm.Schedule, options: argparse.Namespace) -> An
     backend = get_backend(options.backend)
     print(f"\n{describe_backend(options.backend, backend)}")
     rate = warmup(cosine_decay(8e-3, options.steps), min(200, options.steps))
-    recipe = Recipe(schedule, MLPDenoiser(2, schedule.T), Adam(rate))
+    denoiser, how = MLPDenoiser(2, schedule.T), mlp_loss_and_gradient
+    recipe = Recipe(schedule, denoiser, Adam(rate), loss_and_gradient=how)
     points = swiss_roll_exact().sample(TRAINING_POINTS, generator(options.seed, DATA)).astype("float32")
 
     def asarray(values: Any) -> Any:

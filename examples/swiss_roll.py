@@ -33,7 +33,7 @@ from ddpm_np._arrays import Predictor, Table
 from ddpm_np.data.distances import sliced_wasserstein
 from ddpm_np.elbo import warn_of_prior
 from ddpm_np.exact import NoisyCurve, swiss_roll_exact
-from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, warmup
+from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, mlp_loss_and_gradient, warmup
 from ddpm_np.randomness import BOUND, DATA, TEST, TRAIN, generator
 from ddpm_np.reverse import VARIANCES
 from ddpm_np.runs.batches import Batch, batches
@@ -198,7 +198,14 @@ def make_recipe(options: argparse.Namespace) -> Recipe:
     schedule = SCHEDULES[options.schedule](options.timesteps)
     rate = warmup(cosine_decay(options.learning_rate, options.steps), min(200, options.steps))
     denoiser = MLPDenoiser(2, schedule.T, options.hidden_size, options.hidden_layers)
-    return Recipe(schedule, denoiser, Adam(rate), options.target, ema_decay=EMA_DECAY)
+    return Recipe(
+        schedule,
+        denoiser,
+        Adam(rate),
+        options.target,
+        ema_decay=EMA_DECAY,
+        loss_and_gradient=mlp_loss_and_gradient,
+    )
 
 
 # --- the bound ----------------------------------------------------------------------------

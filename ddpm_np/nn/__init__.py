@@ -14,7 +14,14 @@ from ddpm_np.nn.conditioned import (
 )
 from ddpm_np.nn.conv_denoisers import ConvDenoiser, ConvDenoiserParams, UNet
 from ddpm_np.nn.convolution import AveragePool, Conv2d, GroupNorm, GroupNormParams, Upsample
-from ddpm_np.nn.denoisers import Denoiser, MLPDenoiser
+from ddpm_np.nn.denoisers import (
+    Denoiser,
+    Labels,
+    LossAndGradient,
+    MLPDenoiser,
+    loss_and_gradient,
+    mlp_loss_and_gradient,
+)
 from ddpm_np.nn.layers import (
     Layer,
     Linear,
@@ -50,9 +57,11 @@ __all__ = [
     "Denoiser",
     "GroupNorm",
     "GroupNormParams",
+    "Labels",
     "Layer",
     "Linear",
     "LinearParams",
+    "LossAndGradient",
     "MLPDenoiser",
     "MLPParams",
     "Ops",
@@ -74,6 +83,8 @@ __all__ = [
     "ema_update",
     "global_norm",
     "linear_decay",
+    "loss_and_gradient",
+    "mlp_loss_and_gradient",
     "time_embedding",
     "warmup",
 ]

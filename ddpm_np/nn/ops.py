@@ -7,7 +7,8 @@ ever call the entries of the ``Ops`` they are given. ``d<name>`` is the gradient
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -282,6 +283,11 @@ class Ops:
 
 GENERIC = Ops()
 """Every operation by its array-generic definition."""
+
+
+def forward_only(ops: Ops) -> Ops:
+    """The same table for predictions alone: the network of rows keeps nothing for its way back."""
+    return replace(ops, residual_mlp=partial(ops.residual_mlp, keep=False))
 
 
 # --- shapes -------------------------------------------------------------------------------
