@@ -9,22 +9,22 @@ from tests.test_mutations import copy_project, parse, run_tests
 pytestmark = pytest.mark.slow
 
 MUTATIONS = """
-nn/ops.py: convolution by the transposed kernel
+nn/image_ops.py: convolution by the transposed kernel
 - stride), :] @ weight[i, j, ...]
 + stride), :] @ weight[j, i, ...]
 > test_convolution_written_out
 
-nn/ops.py: convolution's gradient by the transposed kernel
+nn/image_ops.py: convolution's gradient by the transposed kernel
 - += dy @ weight[i, j, ...].T
 + += dy @ weight[j, i, ...].T
 > test_gradients_by_complex_step
 
-nn/ops.py: convolution's gradient shifted by a row
+nn/image_ops.py: convolution's gradient shifted by a row
 - dpadded[:, r : r + height, r
 + dpadded[:, 0 : 0 + height, r
 > test_gradients_by_complex_step
 
-nn/ops.py: norm's gradient lacks the variance
+nn/image_ops.py: norm's gradient lacks the variance
 - keepdims=True) - grouped * along)
 + keepdims=True))
 > test_gradients_by_complex_step

@@ -1,7 +1,12 @@
-"""Combinators: the only place where the chain rule is composed."""
+"""Combinators: layers made of layers, and so where the chain rule is composed.
+
+A layer's input may be a pair (h, z) of arrays: images, and the embedding of times and labels that
+every layer of a network sees. Such a layer returns a pair, with z as it came, and its backward adds
+what it asks of z to the dz that comes from behind.
+"""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.random import Generator
 
@@ -9,6 +14,8 @@ from ddpm_np._arrays import Array
 from ddpm_np.nn.layers import Layer
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.tree import Tree
+
+Pair: TypeAlias = tuple[Array, Array]
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Serial:
         """Initialise the layers in order."""
         return tuple(layer.init(rng) for layer in self.layers)
 
-    def forward(self, params: tuple[Tree, ...], x: Array, ops: Ops) -> tuple[Array, list[Any]]:
+    def forward(self, params: tuple[Tree, ...], x: Any, ops: Ops) -> tuple[Any, list[Any]]:
         """Apply the layers in order; the cache is the list of theirs."""
         caches = []
         for layer, own in zip(self.layers, params, strict=True):
@@ -30,8 +37,8 @@ class Serial:
         return x, caches
 
     def backward(
-        self, params: tuple[Tree, ...], cache: list[Any], dy: Array, ops: Ops
-    ) -> tuple[Array, tuple[Tree, ...]]:
+        self, params: tuple[Tree, ...], cache: list[Any], dy: Any, ops: Ops
+    ) -> tuple[Any, tuple[Tree, ...]]:
         """Go through the layers in reverse."""
         grads = []
         for layer, own, own_cache in zip(
@@ -61,3 +68,58 @@ class Residual:
         """Return dy + dbranch."""
         dx, grads = self.branch.backward(params, cache, dy, ops)
         return dy + dx, grads
+
+
+@dataclass(frozen=True)
+class OnFirst:
+    """A layer that sees the first of a pair alone: (h, z) to (layer(h), z). Params: the layer's."""
+
+    layer: Layer
+
+    def init(self, rng: Generator) -> Tree:
+        """Initialise the layer."""
+        return self.layer.init(rng)
+
+    def forward(self, params: Tree, x: Pair, ops: Ops) -> tuple[Pair, Any]:
+        """Return (layer(h), z); the cache is the layer's."""
+        h, z = x
+        y, cache = self.layer.forward(params, h, ops)
+        return (y, z), cache
+
+    def backward(self, params: Tree, cache: Any, dy: Pair, ops: Ops) -> tuple[Pair, Tree]:
+        """Return (dlayer, dz)."""
+        dh, dz = dy
+        dh, grads = self.layer.backward(params, cache, dh, ops)
+        return (dh, dz), grads
+
+
+@dataclass(frozen=True)
+class ResidualOnFirst:
+    """A branch of layers on pairs, and a skip around it: (h, z) to (skip(h) + branch(h, z), z).
+
+    Params: a tuple, one for each layer of the branch, and the skip's.
+    """
+
+    branch: Serial
+    skip: Layer = Serial(())
+
+    def init(self, rng: Generator) -> tuple[Tree, ...]:
+        """Initialise the branch, then the skip."""
+        return (*self.branch.init(rng), self.skip.init(rng))
+
+    def forward(self, params: tuple[Tree, ...], x: Pair, ops: Ops) -> tuple[Pair, Any]:
+        """Return (skip(h) + branch(h, z), z), and both caches."""
+        h, z = x
+        (y, _), branch_cache = self.branch.forward(params[:-1], x, ops)
+        skipped, skip_cache = self.skip.forward(params[-1], h, ops)
+        return (skipped + y, z), (branch_cache, skip_cache)
+
+    def backward(
+        self, params: tuple[Tree, ...], cache: Any, dy: Pair, ops: Ops
+    ) -> tuple[Pair, tuple[Tree, ...]]:
+        """Return (dskip + dbranch, dz and what the branch asks of z)."""
+        branch_cache, skip_cache = cache
+        dh, dz = dy
+        (dbranch, dbranch_z), grads = self.branch.backward(params[:-1], branch_cache, (dh, 0.0), ops)
+        dskip, skip_grads = self.skip.backward(params[-1], skip_cache, dh, ops)
+        return (dskip + dbranch, dz + dbranch_z), (*grads, skip_grads)
