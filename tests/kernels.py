@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from ddpm_np.nn import MLPParams
-from ddpm_np.nn import image_ops
+from ddpm_np.nn import MLPParams, image_ops
 from ddpm_np.nn import ops as generic
 
 

@@ -64,14 +64,29 @@ nn/conditioned.py: gradients of scale and shift swapped
 + concat([dshift, dgain]
 > test_gradients_by_complex_step
 
-nn/conditioned.py: block's gradient forgets the way around
-- return dskip_x + dx, dembedding
-+ return dx, dembedding
+nn/conditioned.py: block's gradient forgets the skip
+- return (dskipped + dh, dembedding)
++ return (dh, dembedding)
 > test_gradients_by_complex_step
 
-nn/conditioned.py: only the first block asks of the embedding
-- dembedding = dembedding + own_dembedding
-+ dembedding = own_dembedding
+nn/conditioned.py: the embedding gets the gradient of the first block alone
+- dembedding + own)
++ own)
+> test_gradients_by_complex_step
+
+nn/combinators.py: the embedding gets the gradient of the branch alone
+- dz + dbranch_z), grads
++ dbranch_z), grads
+> test_gradients_by_complex_step
+
+nn/combinators.py: gradients of the embedding from behind a branch count twice
+- (dh, 0.0), ops)
++ (dh, dz), ops)
+> test_gradients_by_complex_step
+
+nn/combinators.py: pair's gradient forgets the skip
+- return (dh + dbranch, dz
++ return (dbranch, dz
 > test_gradients_by_complex_step
 
 nn/conditioned.py: last convolution does not start at 0

@@ -1,16 +1,13 @@
 """Networks with hand-written backpropagation: layers, denoisers, optimizers. No autograd."""
 
 from ddpm_np.nn.attention import SelfAttention, SelfAttentionParams
-from ddpm_np.nn.combinators import Residual, Serial
+from ddpm_np.nn.combinators import OnFirst, Residual, ResidualOnFirst, Serial
 from ddpm_np.nn.conditioned import (
-    ConditionedLayer,
-    ConditionedResidual,
-    ConditionedSerial,
+    AdaptiveGroupNorm,
     ResidualBlock,
     ResidualBlockParams,
     TimeAndClass,
     TimeAndClassParams,
-    Unconditioned,
 )
 from ddpm_np.nn.conv_denoisers import ConvDenoiser, ConvDenoiserParams, UNet
 from ddpm_np.nn.convolution import AveragePool, Conv2d, GroupNorm, GroupNormParams, Upsample
@@ -47,10 +44,8 @@ __all__ = [
     "Adam",
     "AdamState",
     "AdamW",
+    "AdaptiveGroupNorm",
     "AveragePool",
-    "ConditionedLayer",
-    "ConditionedResidual",
-    "ConditionedSerial",
     "Conv2d",
     "ConvDenoiser",
     "ConvDenoiserParams",
@@ -64,10 +59,12 @@ __all__ = [
     "LossAndGradient",
     "MLPDenoiser",
     "MLPParams",
+    "OnFirst",
     "Ops",
     "Residual",
     "ResidualBlock",
     "ResidualBlockParams",
+    "ResidualOnFirst",
     "SelfAttention",
     "SelfAttentionParams",
     "Serial",
@@ -75,7 +72,6 @@ __all__ = [
     "TimeAndClass",
     "TimeAndClassParams",
     "UNet",
-    "Unconditioned",
     "Upsample",
     "clip_by_global_norm",
     "constant_rate",

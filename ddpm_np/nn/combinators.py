@@ -1,8 +1,11 @@
-"""Combinators: layers made of layers, and so where the chain rule is composed.
+"""Combinators: the chain rule, once for each way to put layers together.
 
-A layer's input may be a pair (h, z) of arrays: images, and the embedding of times and labels that
-every layer of a network sees. Such a layer returns a pair, with z as it came, and its backward adds
-what it asks of z to the dz that comes from behind.
+Where none fits (attention, the two branches of a block, the embedding of times and labels), a layer
+of several parts reads its forward in reverse.
+
+The input of a layer may be a pair (h, z): images, and the embedding that many layers look at. Such a
+layer returns (y, z), with z unchanged. Its backward takes the gradients (dy, dz) of both, and returns
+dh, and dz plus the layer's own gradient of z.
 """
 
 from dataclasses import dataclass
@@ -72,7 +75,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class OnFirst:
-    """A layer that sees the first of a pair alone: (h, z) to (layer(h), z). Params: the layer's."""
+    """A layer that looks only at the first of a pair: (h, z) to (layer(h), z). Params: the layer's."""
 
     layer: Layer
 
@@ -95,31 +98,22 @@ class OnFirst:
 
 @dataclass(frozen=True)
 class ResidualOnFirst:
-    """A branch of layers on pairs, and a skip around it: (h, z) to (skip(h) + branch(h, z), z).
+    """A skip connection on pairs: (h, z) to (h + branch(h, z), z). Params: those of the branch."""
 
-    Params: a tuple, one for each layer of the branch, and the skip's.
-    """
+    branch: Layer
 
-    branch: Serial
-    skip: Layer = Serial(())
+    def init(self, rng: Generator) -> Tree:
+        """Initialise the branch."""
+        return self.branch.init(rng)
 
-    def init(self, rng: Generator) -> tuple[Tree, ...]:
-        """Initialise the branch, then the skip."""
-        return (*self.branch.init(rng), self.skip.init(rng))
-
-    def forward(self, params: tuple[Tree, ...], x: Pair, ops: Ops) -> tuple[Pair, Any]:
-        """Return (skip(h) + branch(h, z), z), and both caches."""
+    def forward(self, params: Tree, x: Pair, ops: Ops) -> tuple[Pair, Any]:
+        """Return (h + branch(h, z), z); the cache is the branch's."""
         h, z = x
-        (y, _), branch_cache = self.branch.forward(params[:-1], x, ops)
-        skipped, skip_cache = self.skip.forward(params[-1], h, ops)
-        return (skipped + y, z), (branch_cache, skip_cache)
+        (y, _), cache = self.branch.forward(params, x, ops)
+        return (h + y, z), cache
 
-    def backward(
-        self, params: tuple[Tree, ...], cache: Any, dy: Pair, ops: Ops
-    ) -> tuple[Pair, tuple[Tree, ...]]:
-        """Return (dskip + dbranch, dz and what the branch asks of z)."""
-        branch_cache, skip_cache = cache
+    def backward(self, params: Tree, cache: Any, dy: Pair, ops: Ops) -> tuple[Pair, Tree]:
+        """Return (dh + dbranch, dz + dbranch_z)."""
         dh, dz = dy
-        (dbranch, dbranch_z), grads = self.branch.backward(params[:-1], branch_cache, (dh, 0.0), ops)
-        dskip, skip_grads = self.skip.backward(params[-1], skip_cache, dh, ops)
-        return (dskip + dbranch, dz + dbranch_z), (*grads, skip_grads)
+        (dbranch, dbranch_z), grads = self.branch.backward(params, cache, (dh, 0.0), ops)
+        return (dh + dbranch, dz + dbranch_z), grads
