@@ -115,14 +115,9 @@ class Recipe:
 
 
 def init_state(recipe: Recipe, seed: int, asarray: Callable[[Any], Array]) -> TrainState:
-    """Draw the parameters and set all else to zero.
+    """Draw the parameters, from which their average starts too; all else is zero.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    seed : int
-    asarray : callable
-        Brings a host array to where training happens, in its dtype.
+    ``asarray`` brings a host array to where training happens, in its dtype.
     """
     params = asarray(np.asarray(ravel(recipe.denoiser.init(generator(seed, INIT)))))
     return TrainState(0, params, params, recipe.optimizer.init(params), _zero(params))

@@ -1,7 +1,7 @@
 """Layers that see an embedding of time and class beside the images, and what makes the embedding.
 
-They are layers on pairs (h, embedding), see :mod:`ddpm_np.nn.combinators`; shapes (B, H, W, n), or
-(B, ..., n) where H and W do not matter, and (B, m).
+They are layers on pairs (h, embedding), see :mod:`ddpm_np.nn.combinators`, of shapes (B, H, W, n) and
+(B, m). Otherwise as in :mod:`ddpm_np.nn.layers`; groups divide the channels.
 """
 
 from dataclasses import dataclass
@@ -30,11 +30,6 @@ class AdaptiveGroupNorm:
 
     It learns no gain and shift of its own: the bias of the linear map is both. Params: the map's,
     of shapes (embedding_size, 2 channels) and (2 channels,).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no integer >= 1 or the groups do not divide the channels.
     """
 
     channels: int
@@ -95,11 +90,6 @@ class ResidualBlock:
 
     Shapes (B, H, W, inputs) and (B, embedding_size) to (B, H, W, outputs) and the same. The last
     convolution starts at 0. Nichol & Dhariwal 2021, with additive skips of Ho et al. 2020.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no integer >= 1 or the groups do not divide the inputs and the outputs.
     """
 
     inputs: int
@@ -167,13 +157,8 @@ class TimeAndClass:
 
         embedding = SiLU(Linear(SiLU(Linear(time_embedding[t]))) + table[label])
 
-    The table, of one row for each class and row 0 for no class, starts as N(0, 1); without
-    classes there is none.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If T is no integer >= 1, size no even integer >= 2, or classes no integer >= 0.
+    The table has a row for each class, after row 0 for no class, and starts as N(0, 1); with
+    classes = 0 there is none. The size is even.
     """
 
     T: int

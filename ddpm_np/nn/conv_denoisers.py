@@ -58,7 +58,7 @@ class ConvDenoiser:
     Raises
     ------
     TypeError, ValueError
-        If a size is no integer in range, or the groups do not divide the width.
+        If a size is not an integer in range, or the groups do not divide the width.
     """
 
     channels: int
@@ -101,7 +101,7 @@ class ConvDenoiser:
         Raises
         ------
         TypeError, ValueError
-            If x_t has not the right shape, or t or labels are no integers in range.
+            If x_t has the wrong shape, or t or labels are not integers in range.
         """
         self._check_images(x_t)
         batch = x_t.shape[0]
@@ -161,7 +161,7 @@ class UNet(ConvDenoiser):
     Raises
     ------
     TypeError, ValueError
-        If a size is no integer in range, or groups or heads do not divide the channels.
+        If a size is not an integer in range, or groups or heads do not divide the channels.
     """
 
     multipliers: tuple[int, ...] = (1, 2)
@@ -221,7 +221,7 @@ def check_labels(labels: object, classes: int, batch: int) -> NDArray[np.integer
     Raises
     ------
     TypeError, ValueError
-        If they are no integers in 0..classes, one per example, or there are no classes.
+        If they are not integers in 0..classes, one per example, or there are no classes.
     """
     if labels is None:
         return np.zeros(batch, dtype=np.int64)

@@ -121,7 +121,7 @@ class MLPDenoiser:
     Raises
     ------
     TypeError, ValueError
-        If a size is no integer in range.
+        If a size is not an integer in range.
     """
 
     dimensions: int
@@ -172,7 +172,7 @@ class MLPDenoiser:
         Raises
         ------
         TypeError, ValueError
-            If x_t has not shape (B, dimensions), t is not an integer in range, or there are labels.
+            If x_t is not of shape (B, dimensions), t not an integer in range, or there are labels.
         """
         if labels is not None:
             raise TypeError("labels must be None: MLPDenoiser has no classes")

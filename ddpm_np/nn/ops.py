@@ -228,5 +228,5 @@ GENERIC = Ops()
 
 
 def forward_only(ops: Ops) -> Ops:
-    """The same table for predictions alone: the network of rows keeps nothing for its way back."""
+    """The same table, for forward without backward: the network of rows keeps nothing."""
     return replace(ops, residual_mlp=partial(ops.residual_mlp, keep=False))

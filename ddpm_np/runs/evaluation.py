@@ -22,14 +22,8 @@ TERMS_AT_A_TIME = 10_000_000
 def predictor(recipe: Recipe, flat_params: Array, ops: Ops, labels: Labels = None) -> Predictor:
     """Make the network a callable (x_t, t) -> prediction, for the bound and the samplers.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    flat_params : array
-        Of a state: ``state.average``, usually.
-    ops : Ops
-    labels : integer array of shape (B,), on the host, or None
-        Classes of the examples, for a denoiser that sees them.
+    ``flat_params`` are those of a state, usually ``state.average``. Labels, for a denoiser that sees
+    classes, are one for each example.
     """
     params, ops = recipe.layout.unravel(flat_params), forward_only(ops)
 
@@ -57,12 +51,12 @@ def elbo_in_chunks(
     asarray: Callable[[NDArray[Any]], Array] = np.asarray,
     to_numpy: Callable[[Array], NDArray[Any]] = np.asarray,
 ) -> Elbo:
-    """Evaluate the bound on any number of examples, so many at a time that memory stays small.
+    """Evaluate the bound on any number of examples, in chunks that keep memory small.
 
     Parameters
     ----------
     schedule, predict, sigma2, target
-        As :func:`ddpm_np.elbo_decomposition`, whose Gaussian decoder this takes. It gives no
+        As in :func:`ddpm_np.elbo_decomposition`, with its Gaussian decoder and without its
         :class:`ddpm_np.PriorWarning`.
     x0 : host array, shape (B, ...)
         Observations.
@@ -80,7 +74,7 @@ def elbo_in_chunks(
     Raises
     ------
     TypeError, ValueError
-        As there.
+        As :func:`ddpm_np.elbo_decomposition` does.
     """
     check_arrays(x0=x0)
     size = max(1, TERMS_AT_A_TIME // (check_schedule(schedule).T + 1))
