@@ -3,15 +3,27 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 from array_api_compat import is_array_api_obj
 from numpy.typing import NDArray
 
+from ddpm_np._arrays import Array
+from ddpm_np._checks import describe
 from ddpm_np.nn.ops import Ops
 from ddpm_np.randomness import generator
 
+Key: TypeAlias = tuple[int, ...]
+"""What draws are a function of: (seed, stream, step, ...)."""
+
+Shape: TypeAlias = tuple[int, ...]
+
+Normal: TypeAlias = Callable[[Key, Shape, str], Array]
+"""Standard normal draws: (key, shape, dtype) to an array."""
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 NAMES = ("auto", "cupy", "numba", "numpy")
 NOISE = ("host", "device")
 
@@ -27,7 +39,8 @@ class Backend:
     Attributes
     ----------
     name : str
-    xp : namespace
+        "numpy", "numba" or "cupy".
+    xp : module
         The array library, in its array API form.
     device : str
         For people: "cpu", or the GPU's name.
@@ -44,18 +57,18 @@ class Backend:
     synchronize : callable ()
         Wait for the device; does nothing on the CPU.
     device_normal : callable (key, shape, dtype) -> array, or None
-        Other draws than those of the host, made on the device; None where that is the host.
+        Draws made on the device, which differ from the host's; None where the device is the host.
     """
 
     name: str
-    xp: Any
+    xp: ModuleType
     device: str
     ops: Ops
-    asarray: Callable[[Any, str], Any]
-    to_numpy: Callable[[Any], NDArray[Any]]
-    normal: Callable[[tuple[int, ...], tuple[int, ...], str], Any]
+    asarray: Callable[[Any, str], Array]
+    to_numpy: Callable[[Array], NDArray[Any]]
+    normal: Normal
     synchronize: Callable[[], None]
-    device_normal: Callable[[tuple[int, ...], tuple[int, ...], str], Any] | None = None
+    device_normal: Normal | None = None
 
 
 def get_backend(name: str = "auto", noise: str = "host") -> Backend:
@@ -63,16 +76,17 @@ def get_backend(name: str = "auto", noise: str = "host") -> Backend:
 
     "auto" is cupy if a GPU really works, else numba if it is installed, else numpy.
 
-    With noise from the "host", all backends draw the same numbers. From the "device", a GPU, no
-    number is copied there, but they are others; the CPU's backends refuse, rather than draw the
-    numbers of the host under another name.
+    With noise from the "host", all backends draw the same numbers. With noise from the "device", a
+    GPU draws its own numbers, and none are copied to it; backends on the CPU refuse, rather than
+    draw the host's numbers under another name.
 
     Raises
     ------
     ValueError
-        If the name, or where the noise is from, is unknown.
+        If the name, or the source of the noise, is unknown.
     BackendError
-        If the backend cannot run here: why, and the install command. Or if it has no device.
+        If the backend cannot run here, with the reason and the install command; or if it has no
+        device to draw noise on.
     """
     if name not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(map(repr, NAMES))}, got {name!r}")
@@ -116,7 +130,7 @@ def describe_backend(asked: str, backend: Backend) -> str:
     return f"{line} (auto: {'; '.join(reasons)})"
 
 
-def host_normal(key: tuple[int, ...], shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def host_normal(key: Key, shape: Shape, dtype: str) -> NDArray[Any]:
     """Standard normal draws on the host, a pure function of the key."""
     return generator(*key).standard_normal(shape, dtype=np.dtype(dtype).type)
 
@@ -134,6 +148,48 @@ def host_asarray(values: Any, dtype: str) -> NDArray[Any]:
     if host.dtype.kind not in "fiu" or isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"values must be real numbers, got {type(values).__name__} of {host.dtype}")
     return np.asarray(host, dtype=dtype, order="C")
+
+
+def check_own(library: str, kind: type[Any], arrays: dict[str, Array]) -> None:
+    """Refuse arrays that are not of a library's type, in float32 or float64, all in one dtype."""
+    first_name, first = next(iter(arrays.items()))
+    for name, array in arrays.items():
+        if type(array) is not kind or array.dtype not in FLOATS:
+            raise TypeError(
+                f"{name} must be a {library} array of float32 or float64, got {describe(array)}"
+            )
+        if array.dtype != first.dtype:
+            raise ValueError(
+                f"{name} must have the dtype of {first_name}, {first.dtype}, got {array.dtype}"
+            )
+
+
+def check_shapes(**arrays: tuple[Array, Shape]) -> None:
+    """Refuse arrays of other shapes than those given: kernels check no bounds."""
+    for name, (array, shape) in arrays.items():
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+
+
+def numpy_arrays(**arrays: Array) -> tuple[NDArray[Any], ...]:
+    """Return contiguous NumPy arrays that agree; refuse others, which Numba would convert silently."""
+    values = tuple(arrays.values())
+    if _are_ready(values):
+        return values
+    check_own("NumPy", np.ndarray, arrays)
+    return tuple(np.asarray(array, order="C") for array in values)
+
+
+def _are_ready(arrays: tuple[Array, ...]) -> bool:
+    """Say whether :func:`numpy_arrays` may return these as they are: the usual case, decided quickly."""
+    first = arrays[0]
+    if type(first) is not np.ndarray or first.dtype not in FLOATS:
+        return False
+    dtype = first.dtype
+    for array in arrays:
+        if type(array) is not np.ndarray or array.dtype != dtype or not array.flags.c_contiguous:
+            return False
+    return True
 
 
 def _make(name: str) -> Backend:

@@ -1,17 +1,9 @@
 """The CUDA kernels of the CuPy backend: C++, for REAL = float or double and BLOCK threads a block.
 
 Sums go through shared memory in a fixed order, never through atomics: the same input gives the
-same bits. Indices have 64 bits. Nothing is checked here, but in cupy_backend.
+same bits. Indices have 64 bits. Kernels check nothing: the functions that launch them do.
 """
 
-import functools
-import re
-from typing import Any
-
-import cupy
-import numpy as np
-
-C_TYPES = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
 BLOCK = 256
 """Threads of a block; a power of two, which block_sum relies on."""
 
@@ -245,41 +237,3 @@ void normal(REAL* result, unsigned long long seed, unsigned long long stream,
     }
 }
 """
-
-
-SIGNATURES = {
-    name: tuple(parameters.split(","))
-    for name, parameters in re.findall(r"__global__\s+void (\w+)\(([^)]*)\)", SOURCE)
-}
-"""What each kernel takes, as the source declares it."""
-
-
-def launch_each(kernel: str, like: Any, *arguments: Any) -> None:
-    """Enqueue a kernel with one thread for each number of an array."""
-    launch(kernel, -(-like.size // BLOCK), like.dtype, *arguments, like.size)
-
-
-def launch(kernel: str, blocks: int, dtype: Any, *arguments: Any, threads: int = BLOCK) -> None:
-    """Enqueue a kernel on the current stream, its arguments as it declares them; none without blocks."""
-    if blocks:
-        declared = zip(SIGNATURES[kernel], arguments, strict=True)
-        values = tuple(_convert(parameter, value, dtype.type) for parameter, value in declared)
-        _function(kernel, dtype)((blocks,), (threads,), values)
-
-
-def _convert(parameter: str, value: Any, real: Any) -> Any:
-    if "*" in parameter:
-        return value
-    if "REAL" in parameter:
-        return real(value)
-    return (np.uint64 if "unsigned" in parameter else np.int64)(value)
-
-
-@functools.cache
-def _function(kernel: str, dtype: Any) -> Any:
-    return _module(dtype).get_function(kernel)
-
-
-@functools.cache
-def _module(dtype: Any) -> Any:
-    return cupy.RawModule(code=SOURCE, options=(f"-DREAL={C_TYPES[dtype]}", f"-DBLOCK={BLOCK}"))

@@ -5,15 +5,19 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
-from typing import Any
+from typing import TypeVar
 
-from backends.numba_tiles import THREADS
+from numba.core import config
 
+T = TypeVar("T")
+
+THREADS: int = config.NUMBA_NUM_THREADS
+"""NUMBA_NUM_THREADS, or else the number of cores that this process may use."""
 PART, PIXELS = 512, 1024
 """Rows of a part of the batch, or pixels of images, at most: they stay in a core's second cache."""
 
 
-def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> Iterable[Any]:
+def in_parts(function: Callable[[slice], T], size: int, pixels: int = 1) -> Iterable[T]:
     """Call ``function`` with parts of the batch, on all threads, and yield results in order.
 
     How the batch is cut depends on its size alone, so that neither do results depend on the
@@ -28,7 +32,7 @@ def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> It
     return _shared_out(function, parts)
 
 
-def _shared_out(function: Callable[[slice], Any], parts: list[slice]) -> list[Any]:
+def _shared_out(function: Callable[[slice], T], parts: list[slice]) -> list[T]:
     """The other threads begin at the front; this one at the back, with what nobody has begun."""
     # In the caller's context: np.errstate, say, which threads do not share otherwise.
     contexts = [copy_context() for _ in parts]
@@ -48,8 +52,8 @@ def _shared_out(function: Callable[[slice], Any], parts: list[slice]) -> list[An
     return [future.result() for future in futures if not future.cancelled()]
 
 
-def _done(context: Context, function: Callable[[slice], Any], part: slice) -> Future[Any]:
-    future: Future[Any] = Future()
+def _done(context: Context, function: Callable[[slice], T], part: slice) -> Future[T]:
+    future: Future[T] = Future()
     try:
         future.set_result(context.run(function, part))
     except Exception as error:

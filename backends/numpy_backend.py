@@ -1,7 +1,7 @@
 """NumPy: the array-generic definitions as they are, on the CPU."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,11 +23,13 @@ def make() -> Backend:
     )
 
 
+T = TypeVar("T")
+
 PART = 512
 """Rows of a part of the batch, or pixels of images: what a layer returns stays in the cache."""
 
 
-def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> Iterable[Any]:
+def in_parts(function: Callable[[slice], T], size: int, pixels: int = 1) -> Iterable[T]:
     """Call ``function`` with parts of the batch, one after the other."""
     step = max(1, PART // pixels)
     return (function(slice(start, min(start + step, size))) for start in range(0, size, step))

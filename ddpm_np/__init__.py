@@ -39,6 +39,7 @@ from ddpm_np.schedules import (
     sigmoid_schedule,
 )
 from ddpm_np.targets import (
+    eps_from_mean,
     eps_from_v,
     eps_from_x0,
     predicted_eps,
@@ -65,6 +66,7 @@ __all__ = [
     "cosine_schedule",
     "discretised_gaussian",
     "elbo_decomposition",
+    "eps_from_mean",
     "eps_from_v",
     "eps_from_x0",
     "eps_loss_weight",

@@ -104,7 +104,7 @@ def check_arrays(**arrays: Array) -> Any:
 
 
 def _are_alike(arrays: Iterable[Array]) -> bool:
-    """Say whether these are NumPy arrays with which nothing is wrong: the usual case, in a hurry."""
+    """Spot the usual case fast: NumPy arrays that agree and hold something."""
     first = next(iter(arrays))
     if type(first) is not np.ndarray or first.dtype.char not in "fd" or not first.size or not first.ndim:
         return False
@@ -168,10 +168,36 @@ def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times
 
 
 def _are_times(t: NDArray[Any], T: int, batch: int, minimum: int) -> bool:
-    """Say whether these are times for :func:`check_times` as they are: the usual case, in a hurry."""
+    """Spot the usual case fast: int64 times of shape (batch,), all in range."""
     if t.dtype != np.int64 or t.shape != (batch,):
         return False
     return bool(minimum <= np.minimum.reduce(t) and np.maximum.reduce(t) <= T)
+
+
+def as_table(name: str, values: object) -> Table:
+    """Return a sequence of real numbers as a host float64 array of one axis."""
+    try:
+        table = np.array(values)
+    except (TypeError, ValueError, RuntimeError):  # the last from arrays on other devices
+        table = np.array(None)
+    if table.ndim != 1 or table.size == 0 or not np.issubdtype(table.dtype, np.number):
+        raise TypeError(f"{name} must be a non-empty sequence of real numbers, got {describe(values)}")
+    if np.issubdtype(table.dtype, np.complexfloating):
+        raise TypeError(f"{name} must be real, got dtype {table.dtype}")
+    return table.astype(np.float64)
+
+
+def check_table(name: str, table: object, T: int) -> Table:
+    """Return a positive host table of length T + 1 (entry 0 is not looked at)."""
+    values = as_table(name, table)
+    if values.shape != (T + 1,):
+        raise ValueError(f"{name} must have length T + 1 = {T + 1}, entry 0 unused, got {len(values)}")
+    if not np.all(np.isfinite(values[1:]) & (values[1:] > 0.0)):
+        t = 1 + int(np.argmin(np.isfinite(values[1:]) & (values[1:] > 0.0)))
+        raise ValueError(
+            f"{name} must be positive and finite for t = 1..T, got {name}[{t}] = {values[t]:g}"
+        )
+    return values
 
 
 def coefficient(values: Any, like: Array) -> Array | float:
@@ -230,19 +256,27 @@ def sum_features(x: Array) -> Array:
 
 
 def noise_function(noise: Noise, x0: Array, T: int) -> Callable[[int], Array]:
-    """Return draws as a function of t, whichever way they were given.
+    """Make the noise a function of t, however it was given; each draw must agree with x0."""
+    if not callable(noise):
+        shape = getattr(noise, "shape", None)
+        if shape != (T + 1, *x0.shape):
+            raise ValueError(
+                f"noise must be a function of t or an array of shape (T + 1, *x0.shape) = "
+                f"{(T + 1, *x0.shape)}, got {describe(noise)}"
+            )
 
-    Raises
-    ------
-    ValueError
-        If an array has not the shape (T + 1, *x0.shape).
-    """
-    if callable(noise):
-        return noise
-    shape = getattr(noise, "shape", None)
-    if shape != (T + 1, *x0.shape):
-        raise ValueError(
-            f"noise must be a function of t or an array of shape (T + 1, *x0.shape) = "
-            f"{(T + 1, *x0.shape)}, got {describe(noise)}"
-        )
-    return lambda t: noise[t, ...]
+    def draw(t: int) -> Array:
+        eps = noise(t) if callable(noise) else noise[t, ...]
+        check_arrays(x0=x0, noise=eps)
+        return eps
+
+    return draw
+
+
+def ask(predict: BatchPredictor, x_t: Array, t: Times) -> Array:
+    """Call the network; its prediction must agree with x_t."""
+    prediction = predict(x_t, t)
+    known = type(x_t) is type(prediction) is np.ndarray
+    if not (known and prediction.shape == x_t.shape and prediction.dtype == x_t.dtype):
+        check_arrays(x_t=x_t, prediction=prediction)
+    return prediction

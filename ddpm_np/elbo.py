@@ -1,8 +1,10 @@
 """The variational bound, term by term, in nats per example.
 
-    log p(x_0) >= ELBO = L_T + sum over t = 2..T of L_{t-1} + L_0,  M2 (19)
+    log p(x_0) >= ELBO = L_T + sum over t = 2..T of L_{t-1} + L_0,  M2 (3) and (19)
 
-Signs are M2's: the terms are to be maximised, L_T and every L_{t-1} are <= 0.
+Signs are M2's: the terms are to be maximised, L_T and every L_{t-1} are <= 0. Arrays share one
+shape, (B, ...); terms have shape (B,); sigma2 is a positive table of length T + 1. Anything else is a
+TypeError or a ValueError.
 """
 
 import math
@@ -15,18 +17,21 @@ from ddpm_np._arrays import (
     Predictor,
     Table,
     array_namespace,
+    ask,
     check_arrays,
     check_finite,
+    check_table,
+    coefficient_array,
     noise_function,
     sum_features,
 )
 from ddpm_np._checks import check_callable, check_choice, check_integer, describe
 from ddpm_np.decoders import Decoder, gaussian_decoder
-from ddpm_np.forward import q_moments, q_sample
-from ddpm_np.gaussians import kl_isotropic
-from ddpm_np.posterior import q_posterior
-from ddpm_np.reverse import model_mean
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.forward import marginal, noised
+from ddpm_np.gaussians import divergence
+from ddpm_np.posterior import posterior_mean
+from ddpm_np.reverse import step_mean
+from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
 PRIOR_LIMIT = 0.05
@@ -38,48 +43,27 @@ class PriorWarning(UserWarning):
 
 
 class Elbo(NamedTuple):
-    """The terms of the bound for each example, in nats.
-
-    Attributes
-    ----------
-    L_T : array, shape (B,)
-        Prior term, M2 (36).
-    L : array, shape (T + 1, B)
-        Entries t = 2..T are L_{t-1}, M2 (14)-(18); entries 0 and 1 are 0.
-    L_0 : array, shape (B,)
-        Reconstruction term.
-    total : array, shape (B,)
-        Their sum, the ELBO, M2 (19).
-    """
+    """The terms of the bound for each example, in nats."""
 
     L_T: Array
+    """Prior term, M2 (36), shape (B,)."""
     L: Array
+    """Entries t = 2..T are L_{t-1}, M2 (14)-(18); entries 0 and 1 are 0. Shape (T + 1, B)."""
     L_0: Array
+    """Reconstruction term, shape (B,)."""
     total: Array
+    """Their sum, the ELBO, M2 (19), shape (B,)."""
 
 
 def prior_term(schedule: Schedule, x0: Array) -> Array:
     """L_T, the part of the bound that no network can change, M2 (36).
 
-        L_T = -KL(q(x_T | x_0) || p(x_T)),  p(x_T) = N(0, I)
-
-    Parameters
-    ----------
-    schedule : Schedule
-    x0 : array, shape (B, ...)
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats, <= 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If x0 is not a real floating array of shape (B, ...).
+    L_T = -KL(q(x_T | x_0) || p(x_T)),  p(x_T) = N(0, I)
     """
-    mean, variance = q_moments(schedule, x0, check_schedule(schedule).T)
-    return -kl_isotropic(mean, variance, array_namespace(x0).zeros_like(x0), 1.0)
+    check_schedule(schedule)
+    xp = check_arrays(x0=x0)
+    mean, variance = marginal(schedule, x0, schedule.T)
+    return -divergence(mean, variance, xp.zeros_like(x0), coefficient_array(1.0, x0))
 
 
 def warn_of_prior(schedule: Schedule, L_T: Array) -> None:
@@ -100,30 +84,9 @@ def warn_of_prior(schedule: Schedule, L_T: Array) -> None:
 
 
 def middle_term(schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, sigma2: Table) -> Array:
-    """L_{t-1} for one draw of x_t, M2 (14)-(18).
+    """L_{t-1} for one draw of x_t, M2 (14)-(18); t from 2 to T, mean = mu_theta(x_t, t).
 
-        L_{t-1} = -KL(q(x_{t-1} | x_t, x_0) || N(mean, sigma2[t] I))
-
-    Parameters
-    ----------
-    schedule : Schedule
-    x0, x_t : array, shape (B, ...)
-    t : int
-        2 <= t <= T.
-    mean : array, shape of x0
-        The model mean mu_theta(x_t, t).
-    sigma2 : Table, length T + 1
-        Reverse variances.
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats, <= 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If t is out of range, the arrays do not agree, or sigma2 is no positive table.
+    L_{t-1} = -KL(q(x_{t-1} | x_t, x_0) || N(mean, sigma2[t] I))
     """
     T = check_schedule(schedule).T
     t = check_integer("t", t, 2, T)
@@ -135,8 +98,9 @@ def middle_term(schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, 
 def _middle_term(
     schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, variance: float
 ) -> Array:
-    posterior_mean, posterior_variance = q_posterior(schedule, x0, x_t, t)
-    return -kl_isotropic(posterior_mean, posterior_variance, mean, variance)
+    mean_1 = posterior_mean(schedule, x0, x_t, t)
+    var_1 = coefficient_array(schedule.posterior_variance[t], mean)
+    return -divergence(mean_1, var_1, mean, coefficient_array(variance, mean))
 
 
 def elbo_decomposition(
@@ -153,35 +117,28 @@ def elbo_decomposition(
 
         ELBO = L_T + sum over t = 2..T of L_{t-1} + L_0
 
-    Each term is unbiased. Works through the times one by one: memory is that of the network
-    at batch B, plus the T + 1 numbers kept per example.
+    Each term is unbiased. The times are worked through one by one: memory is that of the network
+    at batch B, plus T + 1 numbers per example. Where a prediction is NaN, so is the term.
 
     Parameters
     ----------
-    schedule : Schedule
     predict : callable (x_t, t) -> array of the shape of x_t
         The network; ``t`` is an int. With ``target="eps"``, epsilon_theta.
     x0 : array, shape (B, ...)
-        Observations.
+        Observations, finite.
     noise : callable t -> array of the shape of x0, or array of shape (T + 1, B, ...)
         Standard normal draws for x_t; entry 0 of an array is not used.
     sigma2 : Table, length T + 1
-        Reverse variances, from :func:`ddpm_np.reverse_variance` or any other.
+        Reverse variances, from :func:`ddpm_np.reverse_variance` or elsewhere.
     decoder : callable (x0, mean, variance) -> array of shape (B,)
-        log p(x_0 | x_1); :func:`ddpm_np.gaussian_decoder` or any other.
+        log p(x_0 | x_1); :func:`ddpm_np.gaussian_decoder` or another.
     target : {"eps", "x0", "mean", "v"}
         What the network predicts.
 
     Returns
     -------
     Elbo
-        Nats per example; NaN where a prediction is. For bits per dimension divide by -d log(2).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If x0 is empty, not finite or no real floating array, sigma2 has the wrong length or
-        is not positive, or the noise or a prediction does not agree with x0.
+        For bits per dimension divide by -d log(2).
     """
     T = check_schedule(schedule).T
     check_choice("target", target, TARGETS)
@@ -194,12 +151,8 @@ def elbo_decomposition(
     zeros = sum_features(xp.zeros_like(x0))
     rows = [zeros, zeros]
     for t in range(1, T + 1):
-        eps = draw(t)
-        check_arrays(x0=x0, noise=eps)
-        x_t = q_sample(schedule, x0, t, eps)
-        prediction = predict(x_t, t)
-        check_arrays(x0=x0, prediction=prediction)
-        mean = model_mean(schedule, x_t, t, prediction, target)
+        x_t = noised(schedule, x0, t, draw(t))
+        mean = step_mean(schedule, x_t, t, ask(predict, x_t, t), target)
         if t == 1:
             L_0 = decoder(x0, mean, float(variances[1]))
             if getattr(L_0, "shape", None) != (x0.shape[0],):

@@ -1,4 +1,10 @@
-"""Gaussian densities and divergences, and the lemma on which q(x_t | x_0) rests. In nats."""
+"""Gaussian densities and divergences, and the lemma on which q(x_t | x_0) rests.
+
+Densities and divergences are in nats, of shape (B,): summed over all axes but the first. Means
+share one shape, (B, ...). A variance is positive: a number, or an array that broadcasts along the
+axes of the means, such as (B, 1, ...). Anything else is a TypeError or a ValueError, but an array
+is not looked into, which would wait for its device.
+"""
 
 import math
 
@@ -12,26 +18,9 @@ LOG_2PI = math.log(2.0 * math.pi)
 
 
 def normal_log_density(x: Array, mean: Array, variance: Array | float) -> Array:
-    """Log-density of N(x; mean, variance I), summed over all axes but the first.
+    """Log-density of N(x; mean, variance I).
 
-        log N = -1/2 * sum((x - mean)^2 / variance + log(variance) + log(2 pi))
-
-    Parameters
-    ----------
-    x, mean : array, shape (B, ...)
-    variance : array that broadcasts against x, or float
-        Positive.
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If x and mean do not agree in library, dtype, device and shape, or a number given as
-        variance is not positive.
+    log N = -1/2 * sum((x - mean)^2 / variance + log(variance) + log(2 pi))
     """
     xp = check_arrays(x=x, mean=mean)
     variance = _variance("variance", variance, x)
@@ -43,49 +32,25 @@ def kl_normal_1d(mean_1: Array, sigma_1: Array, mean_2: Array, sigma_2: Array) -
 
         KL = log(sigma_2 / sigma_1) + (sigma_1^2 + (mean_1 - mean_2)^2) / (2 sigma_2^2) - 1/2
 
-    Parameters
-    ----------
-    mean_1, sigma_1, mean_2, sigma_2 : array
-        One shape; the sigmas are standard deviations, positive.
-
-    Returns
-    -------
-    array
-        Nats, elementwise.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not agree in library, dtype, device and shape.
+    Arrays of one shape; the sigmas are standard deviations.
     """
     xp = check_arrays(mean_1=mean_1, sigma_1=sigma_1, mean_2=mean_2, sigma_2=sigma_2)
     return xp.log(sigma_2 / sigma_1) + (sigma_1**2 + (mean_1 - mean_2) ** 2) / (2.0 * sigma_2**2) - 0.5
 
 
 def kl_isotropic(mean_1: Array, var_1: Array | float, mean_2: Array, var_2: Array | float) -> Array:
-    """KL(N(mean_1, var_1 I) || N(mean_2, var_2 I)), summed over all axes but the first.
+    """KL(N(mean_1, var_1 I) || N(mean_2, var_2 I)).
 
-        KL = 1/2 * sum(r - 1 - log(r) + (mean_1 - mean_2)^2 / var_2),  r = var_1 / var_2
-
-    Parameters
-    ----------
-    mean_1, mean_2 : array, shape (B, ...)
-    var_1, var_2 : array that broadcasts against the means, or float
-        Variances, positive.
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the means do not agree in library, dtype, device and shape, or a number given as
-        variance is not positive.
+    KL = 1/2 * sum(r - 1 - log(r) + (mean_1 - mean_2)^2 / var_2),  r = var_1 / var_2
     """
-    xp = check_arrays(mean_1=mean_1, mean_2=mean_2)
+    check_arrays(mean_1=mean_1, mean_2=mean_2)
     var_1, var_2 = _variance("var_1", var_1, mean_1), _variance("var_2", var_2, mean_1)
+    return divergence(mean_1, var_1, mean_2, var_2)
+
+
+def divergence(mean_1: Array, var_1: Array, mean_2: Array, var_2: Array) -> Array:
+    """Compute :func:`kl_isotropic` of arrays that were checked, the variances too."""
+    xp = array_namespace(mean_1)
     ratio, excess = var_1 / var_2, (var_1 - var_2) / var_2
     # log1p(r - 1) keeps the digits of nearly equal variances, log(r) those of a small r.
     near_equal = xp.log1p(xp.maximum(excess, xp.full_like(excess, -0.5)))
@@ -99,26 +64,12 @@ def kl_full(
     mean_2: NDArray[np.float64],
     cov_2: NDArray[np.float64],
 ) -> float:
-    """KL of two Gaussians with full covariance, L 6.2; host NumPy arrays.
+    """KL of two Gaussians with full covariance, L 6.2; host NumPy arrays, one divergence.
 
         KL = 1/2 * (log(det cov_2 / det cov_1) - d + tr(cov_2^-1 cov_1)
                     + (mean_2 - mean_1)^T cov_2^-1 (mean_2 - mean_1))
 
-    Parameters
-    ----------
-    mean_1, mean_2 : array, shape (d,)
-    cov_1, cov_2 : array, shape (d, d)
-        Symmetric positive definite.
-
-    Returns
-    -------
-    float
-        Nats.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not agree or a covariance is not positive definite.
+    Means of shape (d,), covariances of shape (d, d), symmetric and positive definite.
     """
     d = np.shape(mean_1)[0] if np.ndim(mean_1) == 1 else 0
     for name, value, shape in (
@@ -147,23 +98,17 @@ def kl_full(
 
 
 def marginalise(a: float, s2: float, b: float, t2: float) -> tuple[float, float]:
-    """Marginalise y out of two linear-Gaussian steps, M2 (37).
+    """Slope and variance of x given z, with y marginalised out, M2 (37).
 
         integral of N(x; a y, s2) N(y; b z, t2) dy = N(x; a b z, s2 + t2 a^2)
 
-    Returns
-    -------
-    slope, variance : float
-        Of x given z: a * b and s2 + t2 * a^2. Arrays work elementwise.
+    Arrays work elementwise.
     """
     return a * b, s2 + t2 * a**2
 
 
 def _variance(name: str, variance: Array | float, like: Array) -> Array:
-    """Return a variance as an array that broadcasts against ``like``; of shape () for a number.
-
-    A number is checked to be positive; looking into an array would wait for its device.
-    """
+    """Return a variance as an array; a number as one of shape ()."""
     xp = array_namespace(like)
     if isinstance(variance, int | float | np.generic):
         value = check_real(name, variance, 0.0, math.inf)

@@ -1,6 +1,8 @@
-"""What may be done to a prediction before the chain sees it: guidance, and clipping of x0.
+"""What may be done to a prediction before the chain sees it: guidance, and clipping of x_0.
 
-Both turn predictors into predictors, so that every sampler takes them, and so does the bound.
+Both turn predictors (x_t, t) -> prediction into predictors, so that every sampler takes them, and so
+does the bound. An argument out of range, or predictions that do not agree, are a TypeError or a
+ValueError.
 """
 
 import sys
@@ -17,22 +19,9 @@ def guided(conditional: Predictor, unconditional: Predictor, guidance: float) ->
         prediction = (1 + guidance) conditional(x_t, t) - guidance unconditional(x_t, t)
 
     At fixed x_t and t the noise, x_0, the mean and the velocity are affine functions of each other,
-    and the factors sum to 1: guiding one of them guides all, whatever the network predicts.
-
-    Parameters
-    ----------
-    conditional, unconditional : callable (x_t, t) -> array of the shape of x_t
-        With the class, and without: :func:`ddpm_np.runs.evaluation.predictor` with labels, and with
-        labels 0.
-    guidance : float
-        w of the paper, >= -1: 0 is conditional, -1 unconditional, and more exaggerates what tells
-        the class from the others. With 0 the unconditional predictor is not called.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the predictors cannot be called or guidance is out of range; in a call, if the
-        predictions do not agree.
+    and the factors sum to 1: guiding one of them guides all, whatever the network predicts. guidance,
+    w of the paper, is >= -1: -1 is unconditional, 0 conditional (the other is then not called), and
+    more exaggerates what tells the class from the others.
     """
     check_callable("conditional", conditional)
     check_callable("unconditional", unconditional)
@@ -57,20 +46,6 @@ def clipped(
 
     The result is a predictor of target "x0". Where all data lie in the range, clipping brings every
     prediction nearer to x_0, and so can only raise the bound; it changes the model, not the bound.
-
-    Parameters
-    ----------
-    schedule : Schedule
-    predict : callable (x_t, t) -> array of the shape of x_t
-    target : {"eps", "x0", "mean", "v"}
-        What it predicts.
-    low, high : float
-        low < high.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is out of range.
     """
     check_schedule(schedule)
     check_callable("predict", predict)

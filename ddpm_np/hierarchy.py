@@ -2,8 +2,11 @@
 
 A layer is a function (z, t) -> (mean, variance). Encoders map z_{t-1} to the moments of
 q(z_t | z_{t-1}), decoders z_t to those of p_theta(z_{t-1} | z_t), for t = 1 ... T with z_0 = x_0;
-the last latent has the prior p(z_T) = N(0, I). Layers may differ in width. Diffusion fixes the
-encoders, (20), and keeps the width.
+the last latent has the prior p(z_T) = N(0, I). Layers may differ in width; noise is standard normal,
+of the shape of what it makes. Diffusion fixes the encoders, (20), and keeps the width.
+
+Integrands have shape (B,), in nats; their mean over latents drawn from q is the bound. A mean that
+does not agree with what it is the mean of is a TypeError or a ValueError.
 """
 
 import math
@@ -12,32 +15,24 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from ddpm_np._arrays import Array, MeanFunction, Table, array_namespace, check_arrays
+from ddpm_np._arrays import Array, MeanFunction, Table, array_namespace, check_arrays, check_table
 from ddpm_np._checks import check_integer
 from ddpm_np.forward import q_step_moments
 from ddpm_np.gaussians import kl_isotropic, normal_log_density
 from ddpm_np.reverse import prior_log_density
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.schedules import Schedule, check_schedule
 
 Layer: TypeAlias = Callable[[Array, int], tuple[Array, Array | float]]
 """(z, t) to a mean and a variance that broadcasts against it."""
 
 
 class VaeBound(NamedTuple):
-    """The two terms of (7) for each example, in nats, and their sum.
-
-    Attributes
-    ----------
-    reconstruction : array, shape (B,)
-        log p_theta(x_0 | x_1) at one draw of x_1.
-    kl : array, shape (B,)
-        KL(q(x_1 | x_0) || p(x_1)), >= 0.
-    total : array, shape (B,)
-        reconstruction - kl.
-    """
+    """The two terms of (7) for each example, shape (B,), and their difference."""
 
     reconstruction: Array
+    """log p_theta(x_0 | x_1) at one draw of x_1."""
     kl: Array
+    """KL(q(x_1 | x_0) || p(x_1)), >= 0."""
     total: Array
 
 
@@ -48,24 +43,6 @@ def vae_bound(x0: Array, encode: Layer, decode: Layer, noise: Array) -> VaeBound
         bound = log p_theta(x_0 | x_1) - KL(N(mean, variance) || N(0, I))
 
     The KL is in closed form; the reconstruction is unbiased, from one draw of x_1.
-
-    Parameters
-    ----------
-    x0 : array, shape (B, ...)
-        Observations.
-    encode, decode : callable (z, t) -> (mean, variance)
-        Called with t = 1.
-    noise : array, shape of the latent
-        Standard normal draws.
-
-    Returns
-    -------
-    VaeBound
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not agree.
     """
     check_arrays(x0=x0)
     mean, variance = encode(x0, 1)
@@ -78,27 +55,7 @@ def vae_bound(x0: Array, encode: Layer, decode: Layer, noise: Array) -> VaeBound
 def two_layer_integrand(x0: Array, z_1: Array, z_2: Array, encode: Layer, decode: Layer) -> Array:
     """Integrand of the bound of a two-layer hierarchical VAE, L 2.2.
 
-        log p(z_2) + log p_theta(z_1 | z_2) + log p_theta(x_0 | z_1)
-            - log q(z_1 | x_0) - log q(z_2 | z_1)
-
-    Its mean over z_1 ~ q(z_1 | x_0), z_2 ~ q(z_2 | z_1) is the bound.
-
-    Parameters
-    ----------
-    x0, z_1, z_2 : array, shapes (B, ...)
-        An observation and its latents; the layers may differ in width.
-    encode, decode : callable (z, t) -> (mean, variance)
-        Called with t = 1 and t = 2.
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a mean does not agree with what it is the mean of.
+    log p(z_2) + log p_theta(z_1 | z_2) + log p_theta(x_0 | z_1) - log q(z_1 | x_0) - log q(z_2 | z_1)
     """
     log_p = prior_log_density(z_2)
     log_p = log_p + normal_log_density(z_1, *decode(z_2, 2)) + normal_log_density(x0, *decode(z_1, 1))
@@ -111,24 +68,7 @@ def hierarchical_integrand(chain: Sequence[Array], encode: Layer, decode: Layer)
 
         log p(z_T) + sum over t = 1..T of log p_theta(z_{t-1} | z_t) - log q(z_t | z_{t-1})
 
-    Its mean over chains drawn by :func:`draw_latents` is the bound.
-
-    Parameters
-    ----------
-    chain : sequence of T + 1 arrays, shapes (B, ...)
-        z_0 = x_0, z_1 ... z_T.
-    encode, decode : callable (z, t) -> (mean, variance)
-        Called with t = 1 ... T.
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If chain has less than two entries, or a mean does not agree with what it is the mean of.
+    chain holds z_0 = x_0, z_1 ... z_T, from :func:`draw_latents` or elsewhere.
     """
     if len(chain) < 2:
         raise ValueError(f"chain must hold x_0 and at least one latent, got {len(chain)} arrays")
@@ -142,45 +82,15 @@ def hierarchical_integrand(chain: Sequence[Array], encode: Layer, decode: Layer)
 def draw_layer(z_prev: Array, t: int, encode: Layer, noise: Array) -> Array:
     """Draw z_t from q(z_t | z_{t-1}) by reparameterisation.
 
-        z_t = mean + sqrt(variance) * noise,  mean, variance = encode(z_{t-1}, t)
-
-    Parameters
-    ----------
-    z_prev : array, shape (B, ...)
-        z_{t-1}.
-    t : int
-    encode : callable (z, t) -> (mean, variance)
-    noise : array, shape of z_t
-        Standard normal draws.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If mean and noise do not agree.
+    z_t = mean + sqrt(variance) * noise,  mean, variance = encode(z_{t-1}, t)
     """
     return _reparameterise(*encode(z_prev, t), noise)
 
 
 def draw_latents(x0: Array, encode: Layer, noise: Sequence[Array]) -> list[Array]:
-    """Draw z_1 ... z_T from q, one layer after the other.
+    """Draw z_1 ... z_T from q, one layer after the other; entry 0 of the result is x0.
 
-    Parameters
-    ----------
-    x0 : array, shape (B, ...)
-        Observations.
-    encode : callable (z, t) -> (mean, variance)
-    noise : sequence of T + 1 arrays
-        Standard normal draws, entry t of the shape of z_t; entry 0 is not used.
-
-    Returns
-    -------
-    list of T + 1 arrays
-        Entry 0 is x0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a mean does not agree with its noise.
+    noise has T + 1 entries, of which entry 0 is not used.
     """
     chain = [x0]
     for t in range(1, len(noise)):
@@ -191,33 +101,16 @@ def draw_latents(x0: Array, encode: Layer, noise: Sequence[Array]) -> list[Array
 def diffusion_encoder(schedule: Schedule) -> Layer:
     """Encoders of diffusion, M2 (20): fixed, and without parameters to learn.
 
-        encode(z, t) = sqrt(alpha[t]) * z, beta[t]
-
-    Raises
-    ------
-    TypeError
-        If schedule is none.
+    encode(z, t) = sqrt(alpha[t]) * z, beta[t]
     """
     check_schedule(schedule)
     return lambda z, t: q_step_moments(schedule, z, t)
 
 
 def diffusion_decoder(mean: MeanFunction, sigma2: Table) -> Layer:
-    """Decoders of diffusion, M2 (31).
+    """Decoders of diffusion, M2 (31); mean is mu_theta(x_t, t), sigma2 a positive table.
 
-        decode(z, t) = mean(z, t), sigma2[t]
-
-    Parameters
-    ----------
-    mean : callable (x_t, t) -> array of the shape of x_t
-        The model mean mu_theta(x_t, t).
-    sigma2 : Table, length T + 1
-        Reverse variances, positive.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If sigma2 is no positive table; the decoder, if t is not an integer from 1 to T.
+    decode(z, t) = mean(z, t), sigma2[t]
     """
     T = len(sigma2) - 1
     variances = check_table("sigma2", sigma2, T)

@@ -1,8 +1,10 @@
 """Whole chains x_0, x_1, ..., x_T: drawn from q, and their log-densities under q and p_theta.
 
-A path is an array of shape (T + 1, B, ...) whose entry t is x_t. On one path the integrand of
-the bound, log p_theta(x_{0:T}) / q(x_{1:T} | x_0), is one number; (6), (9) and (10) are three
-ways to write it.
+A path is an array of shape (T + 1, B, ...) whose entry t is x_t; mean(x_t, t) is the model mean
+mu_theta, for an int t; sigma2 is a positive table of length T + 1. Densities and integrands have shape
+(B,), in nats. On one path the integrand of the bound, log p_theta(x_{0:T}) / q(x_{1:T} | x_0), is one
+number; (6), (9) and (10) are three ways to write it. Its mean over paths drawn from q is the ELBO.
+What does not agree is a TypeError or a ValueError.
 """
 
 from ddpm_np._arrays import (
@@ -12,6 +14,7 @@ from ddpm_np._arrays import (
     Table,
     array_namespace,
     check_arrays,
+    check_table,
     noise_function,
 )
 from ddpm_np.elbo import Elbo
@@ -19,7 +22,7 @@ from ddpm_np.forward import q_moments, q_step, q_step_moments
 from ddpm_np.gaussians import normal_log_density
 from ddpm_np.posterior import q_posterior
 from ddpm_np.reverse import prior_log_density
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.schedules import Schedule, check_schedule
 
 
 def draw_path(schedule: Schedule, x0: Array, noise: Noise) -> Array:
@@ -27,23 +30,7 @@ def draw_path(schedule: Schedule, x0: Array, noise: Noise) -> Array:
 
         x_t = sqrt(alpha[t]) * x_{t-1} + sqrt(beta[t]) * noise[t],  t = 1 ... T
 
-    Parameters
-    ----------
-    schedule : Schedule
-    x0 : array, shape (B, ...)
-        Observations.
-    noise : callable t -> array of the shape of x0, or array of shape (T + 1, B, ...)
-        Standard normal draws; entry 0 of an array is not used.
-
-    Returns
-    -------
-    array, shape (T + 1, B, ...)
-        Entry 0 is x0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If x0 is no real floating array of shape (B, ...) or the noise does not agree with it.
+    noise is a function of t or an array of shape (T + 1, B, ...), whose entry 0 is not used.
     """
     T = check_schedule(schedule).T
     xp = check_arrays(x0=x0)
@@ -57,23 +44,7 @@ def draw_path(schedule: Schedule, x0: Array, noise: Noise) -> Array:
 def path_log_density(schedule: Schedule, path: Array) -> Array:
     """Log-density of a path as it is drawn, log q(x_{1:T} | x_0), M2 (4), (5) and (20).
 
-        log q = sum over t = 1..T of log q(x_t | x_{t-1})
-
-    Parameters
-    ----------
-    schedule : Schedule
-    path : array, shape (T + 1, B, ...)
-        x_0 ... x_T, drawn from anything.
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If path is no real floating array of shape (T + 1, B, ...).
+    log q = sum over t = 1..T of log q(x_t | x_{t-1})
     """
     T = _check_path(path, check_schedule(schedule).T)
     return sum(_log_q_step(schedule, path, t) for t in range(1, T + 1))
@@ -85,7 +56,6 @@ def reversed_path_log_density(schedule: Schedule, path: Array) -> Array:
         log q = log q(x_T | x_0) + sum over t = 2..T of log q(x_{t-1} | x_t, x_0)
 
     There is no factor at t = 1, where q(x_0 | x_1, x_0) has variance 0.
-    Parameters, returns, errors as :func:`path_log_density`.
     """
     T = _check_path(path, check_schedule(schedule).T)
     first = _log_q_marginal(schedule, path, T)
@@ -95,27 +65,7 @@ def reversed_path_log_density(schedule: Schedule, path: Array) -> Array:
 def model_path_log_density(path: Array, mean: MeanFunction, sigma2: Table) -> Array:
     """Log-density of a path under the model, log p_theta(x_{0:T}), M2 (1), (30) and (31).
 
-        log p = log N(x_T; 0, I) + sum over t = 1..T of log N(x_{t-1}; mean(x_t, t), sigma2[t] I)
-
-    Parameters
-    ----------
-    path : array, shape (T + 1, B, ...)
-        x_0 ... x_T.
-    mean : callable (x_t, t) -> array of the shape of x_t
-        The model mean mu_theta(x_t, t), t = 1 ... T.
-    sigma2 : Table, length T + 1
-        Reverse variances, positive; entry 0 is not used.
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If path is no real floating array of shape (T + 1, B, ...), a mean does not agree with
-        it, or sigma2 has the wrong length or is not positive.
+    log p = log N(x_T; 0, I) + sum over t = 1..T of log N(x_{t-1}; mean(x_t, t), sigma2[t] I)
     """
     T = _check_path(path)
     variances = check_table("sigma2", sigma2, T)
@@ -126,29 +76,7 @@ def model_path_log_density(path: Array, mean: MeanFunction, sigma2: Table) -> Ar
 def elbo_integrand_expanded(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
     """Integrand of the bound on one path, as the definition (3) gives it, M2 (6).
 
-        log p(x_T) + sum over t = 1..T of log p_theta(x_{t-1} | x_t) / q(x_t | x_{t-1})
-
-    Its mean over paths drawn from q is the ELBO.
-
-    Parameters
-    ----------
-    schedule : Schedule
-    path : array, shape (T + 1, B, ...)
-        x_0 ... x_T.
-    mean : callable (x_t, t) -> array of the shape of x_t
-        The model mean mu_theta(x_t, t), t = 1 ... T.
-    sigma2 : Table, length T + 1
-        Reverse variances, positive; entry 0 is not used.
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`model_path_log_density`.
+    log p(x_T) + sum over t = 1..T of log p_theta(x_{t-1} | x_t) / q(x_t | x_{t-1})
     """
     T = _check_path(path, check_schedule(schedule).T)
     variances = check_table("sigma2", sigma2, T)
@@ -161,10 +89,8 @@ def elbo_integrand_expanded(schedule: Schedule, path: Array, mean: MeanFunction,
 def elbo_integrand_bayes(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
     """Integrand of the bound after Bayes' rule (8) has turned every step around, M2 (9).
 
-        log p(x_T) + log p_theta(x_0 | x_1) / q(x_1 | x_0) + sum over t = 2..T of
-            log p_theta(x_{t-1} | x_t) q(x_{t-1} | x_0) / (q(x_{t-1} | x_t, x_0) q(x_t | x_0))
-
-    Parameters, returns, errors as :func:`elbo_integrand_expanded`.
+    log p(x_T) + log p_theta(x_0 | x_1) / q(x_1 | x_0) + sum over t = 2..T of
+        log p_theta(x_{t-1} | x_t) q(x_{t-1} | x_0) / (q(x_{t-1} | x_t, x_0) q(x_t | x_0))
     """
     T = _check_path(path, check_schedule(schedule).T)
     variances = check_table("sigma2", sigma2, T)
@@ -179,10 +105,8 @@ def elbo_integrand_bayes(schedule: Schedule, path: Array, mean: MeanFunction, si
 def elbo_integrand_reversed(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
     """Integrand of the bound after the marginals have telescoped, M2 (10).
 
-        log p(x_T) / q(x_T | x_0) + log p_theta(x_0 | x_1)
-            + sum over t = 2..T of log p_theta(x_{t-1} | x_t) / q(x_{t-1} | x_t, x_0)
-
-    Parameters, returns, errors as :func:`elbo_integrand_expanded`.
+    log p(x_T) / q(x_T | x_0) + log p_theta(x_0 | x_1)
+        + sum over t = 2..T of log p_theta(x_{t-1} | x_t) / q(x_{t-1} | x_t, x_0)
     """
     return elbo_path_terms(schedule, path, mean, sigma2).total
 
@@ -194,12 +118,7 @@ def elbo_path_terms(schedule: Schedule, path: Array, mean: MeanFunction, sigma2:
         L[t] = log p_theta(x_{t-1} | x_t) / q(x_{t-1} | x_t, x_0),  t = 2 ... T
         L_0 = log p_theta(x_0 | x_1)
 
-    Parameters, errors as :func:`elbo_integrand_expanded`.
-
-    Returns
-    -------
-    Elbo
-        Nats per path. Single draws may have either sign.
+    Single draws may have either sign.
     """
     xp = array_namespace(path)
     T = _check_path(path, check_schedule(schedule).T)
@@ -221,9 +140,8 @@ def elbo_integrand_consistency(
         log p_theta(x_0 | x_1) + log p(x_T) / q(x_T | x_{T-1})
             + sum over t = 1..T-1 of log p_theta(x_t | x_{t+1}) / q(x_t | x_{t-1})
 
-    Reconstruction, prior matching and consistency. The mean of a consistency term is over all
-    of (x_{t-1}, x_t, x_{t+1}); L prints a KL given x_{t-1} and x_{t+1}, which is another number.
-    Parameters, returns, errors as :func:`elbo_integrand_expanded`.
+    Reconstruction, prior matching and consistency. The mean of a consistency term is over all of
+    (x_{t-1}, x_t, x_{t+1}); L prints a KL given x_{t-1} and x_{t+1}, which is another number.
     """
     T = _check_path(path, check_schedule(schedule).T)
     variances = check_table("sigma2", sigma2, T)

@@ -1,32 +1,26 @@
-"""The generative model p_theta, walked backwards: x_T -> ... -> x_1 -> x_0."""
+"""The generative model p_theta, walked backwards: x_T -> ... -> x_1 -> x_0, M2 (30), (31) and (34).
+
+Arrays share one shape, (B, ...). t is an int from 1 to T, or an integer array of such, of shape
+(B,). Anything else is a TypeError or a ValueError.
+"""
 
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ddpm_np._arrays import Array, Table, array_namespace, check_arrays, check_times
+from ddpm_np._arrays import Array, Table, Times, array_namespace, check_arrays
 from ddpm_np._checks import check_choice
 from ddpm_np.gaussians import normal_log_density
-from ddpm_np.posterior import posterior_mean_from_eps, q_posterior
-from ddpm_np.schedules import Schedule, check_schedule
-from ddpm_np.targets import TARGETS, Target, predicted_eps
+from ddpm_np.posterior import mean_from_eps, posterior_mean
+from ddpm_np.schedules import Schedule, at, check_schedule
+from ddpm_np.targets import TARGETS, Target, noise_in_v
 
 VarianceKind: TypeAlias = Literal["posterior", "beta", "unit"]
 VARIANCES: tuple[VarianceKind, ...] = get_args(VarianceKind)
 
 
 def prior_log_density(x_T: Array) -> Array:
-    """Log-density of the prior p(x_T) = N(0, I), M2 (30).
-
-    Parameters
-    ----------
-    x_T : array, shape (B, ...)
-
-    Returns
-    -------
-    array, shape (B,)
-        Nats.
-    """
+    """Log-density of the prior, p(x_T) = N(0, I), M2 (30); shape (B,), in nats."""
     check_arrays(x_T=x_T)
     return normal_log_density(x_T, array_namespace(x_T).zeros_like(x_T), 1.0)
 
@@ -36,62 +30,34 @@ def model_mean(
 ) -> Array:
     """Mean of the model's step p_theta(x_{t-1} | x_t), M2 (34) and its kin.
 
-        "eps"   mean = (x_t - (1 - alpha[t]) / sqrt(1 - alpha_bar[t]) * prediction) / sqrt(alpha[t])
-        "x0"    mean = posterior mean (26) at x0 = prediction
-        "mean"  mean = prediction
-        "v"     (34) at the noise that the velocity implies
-
-    Parameters
-    ----------
-    schedule : Schedule
-    x_t : array, shape (B, ...)
-    t : int, or integer array of shape (B,)
-        Times, 1 <= t <= T.
-    prediction : array, shape of x_t
-        The network's output at (x_t, t).
-    target : {"eps", "x0", "mean", "v"}
-        What the network predicts.
-
-    Returns
-    -------
-    array, shape of x_t
-
-    Raises
-    ------
-    TypeError, ValueError
-        If t is not an integer in range, the arrays do not agree, or target is unknown.
+    "eps"   mean = (x_t - (1 - alpha[t]) / sqrt(1 - alpha_bar[t]) * prediction) / sqrt(alpha[t])
+    "x0"    mean = the posterior mean (26) at x_0 = prediction
+    "mean"  mean = prediction
+    "v"     (34) at the noise that the velocity implies
     """
     check_choice("target", target, TARGETS)
-    check_arrays(x_t=x_t, prediction=prediction)
-    if target == "x0":
-        return q_posterior(schedule, prediction, x_t, t)[0]
+    t, _ = at(schedule, t, x_t=x_t, prediction=prediction)
+    return step_mean(schedule, x_t, t, prediction, target)
+
+
+def step_mean(schedule: Schedule, x_t: Array, t: Times, prediction: Array, target: Target) -> Array:
+    """Compute :func:`model_mean` of arguments that were checked, M2 (34)."""
     if target == "mean":
-        check_times(t, check_schedule(schedule).T, x_t.shape[0])
         return prediction
-    return posterior_mean_from_eps(schedule, x_t, t, predicted_eps(schedule, x_t, t, prediction, target))
+    if target == "x0":
+        return posterior_mean(schedule, prediction, x_t, t)
+    eps = noise_in_v(schedule, x_t, t, prediction) if target == "v" else prediction
+    return mean_from_eps(schedule, x_t, t, eps)
 
 
 def reverse_variance(schedule: Schedule, kind: VarianceKind) -> Table:
-    """Variances sigma_t^2 of the model's steps, M2 (31).
+    """Variances sigma_t^2 of the model's steps, M2 (31); entry 0 is 0 and unused.
 
-        "posterior"  beta_tilde[t] (25); at t = 1, where that is 0, beta_tilde[2] as Ho et al.
-        "beta"       beta[t], at t = 1 too (Ho et al.'s code has beta_tilde[2] there)
-        "unit"       1, the first model of document D
+    "posterior"  beta_tilde[t] (25); at t = 1, where that is 0, beta_tilde[2], as in Ho et al.
+    "beta"       beta[t], at t = 1 too (Ho et al.'s code has beta_tilde[2] there)
+    "unit"       1, the first model of document D
 
-    Parameters
-    ----------
-    schedule : Schedule
-    kind : {"posterior", "beta", "unit"}
-
-    Returns
-    -------
-    Table, length T + 1
-        Entry 0 is 0 and unused. With T = 1 the posterior table falls back on beta[1].
-
-    Raises
-    ------
-    TypeError, ValueError
-        If schedule is none or kind is unknown.
+    With T = 1 the posterior table falls back on beta[1].
     """
     check_choice("kind", kind, VARIANCES)
     T = check_schedule(schedule).T

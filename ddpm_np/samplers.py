@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable
 
-from ddpm_np._arrays import Array, Predictor, Table, check_arrays, check_finite
+from ddpm_np._arrays import Array, Predictor, Table, ask, check_arrays, check_finite, check_table
 from ddpm_np._checks import check_callable, check_choice
-from ddpm_np.reverse import model_mean
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.reverse import step_mean
+from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
 
@@ -27,30 +27,23 @@ def ancestral_sample(
 
     Parameters
     ----------
-    schedule : Schedule
     predict : callable (x_t, t) -> array of the shape of x_t
         The network; ``t`` is an int.
     x_T : array, shape (B, ...)
         Standard normal draws, the prior (30).
     noise : callable t -> array of the shape of x_T
-        z for the step from t to t - 1; asked for t = T ... 2 only.
+        z for the step from t to t - 1; asked for at t = T ... 2 only.
     sigma2 : Table, length T + 1
-        Reverse variances, from :func:`ddpm_np.reverse_variance` or any other.
+        Reverse variances, from :func:`ddpm_np.reverse_variance` or elsewhere.
     target : {"eps", "x0", "mean", "v"}
         What the network predicts.
     trajectory : bool
-        Return all of x_0 ... x_T.
-
-    Returns
-    -------
-    array, shape of x_T
-        x_0; or, with ``trajectory``, an array of shape (T + 1, B, ...) whose entry t is x_t.
+        Return all of x_0 ... x_T, shape (T + 1, B, ...), entry t being x_t.
 
     Raises
     ------
     TypeError, ValueError
-        If x_T is empty, not finite or no real floating array, sigma2 has the wrong length or
-        is not positive, or the noise or a prediction does not agree with x_T.
+        If an argument, the noise or a prediction is not as above.
     """
     T = check_schedule(schedule).T
     check_choice("target", target, TARGETS)
@@ -62,7 +55,7 @@ def ancestral_sample(
     x = x_T
     path = [x_T]
     for t in range(T, 0, -1):
-        x = model_mean(schedule, x, t, predict(x, t), target)
+        x = step_mean(schedule, x, t, ask(predict, x, t), target)
         if t > 1:
             z = noise(t)
             check_arrays(x_T=x_T, noise=z)

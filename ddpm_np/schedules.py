@@ -1,7 +1,8 @@
 """Noise schedules: how fast q(x_t | x_0) forgets x_0.
 
-Time runs t = 1 ... T as in the equations. Tables have length T + 1, so that ``alpha_bar[t]``
-is the product of alpha_1 ... alpha_t, and index 0 is the data end: ``alpha_bar[0] == 1``.
+Time is t = 1 ... T as in the documents. Tables are host float64, of length T + 1: ``alpha_bar[t]`` is
+the product of alpha_1 ... alpha_t, and index 0 is the data end, ``alpha_bar[0] == 1``. An argument
+out of range is a ValueError, one of the wrong type a TypeError.
 """
 
 import functools
@@ -12,31 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_np._arrays import Table
+from ddpm_np._arrays import Array, Table, Times, as_table, check_arrays, check_times, coefficient
 from ddpm_np._checks import check_integer, check_real, describe
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The tables of one noise schedule; host float64, read-only, length T + 1.
-
-    Make one with :func:`linear_schedule` and its siblings, or with
-    :func:`schedule_from_beta` and :func:`schedule_from_alpha_bar`.
+    """The tables of one noise schedule, read-only; make one with the functions below.
 
     Attributes
     ----------
     beta : Table
         beta_t in (0, 1), the variance of one step (20); ``beta[0] == 0``.
     alpha : Table
-        alpha_t = 1 - beta_t.
+        1 - beta_t.
     alpha_bar : Table
-        alpha_bar_t = alpha_1 * ... * alpha_t, M2 (22); ``alpha_bar[0] == 1``.
+        alpha_1 * ... * alpha_t, M2 (22).
     log_alpha_bar : Table
         Its logarithm, which does not underflow.
     one_minus_alpha_bar : Table
-        1 - alpha_bar_t, the variance of q(x_t | x_0), without cancellation.
+        The variance of q(x_t | x_0), without cancellation.
     posterior_variance : Table
-        beta_tilde_t, M2 (25); zero at t = 0 and t = 1.
+        beta_tilde_t, M2 (25); 0 at t = 0 and t = 1.
     """
 
     beta: Table
@@ -53,13 +51,24 @@ class Schedule:
 
     @functools.cached_property
     def sqrt_alpha_bar(self) -> Table:
-        """sqrt(alpha_bar_t), what is left of x_0 in x_t (27)."""
+        """The factor of x_0 in x_t (27)."""
         return _read_only(np.sqrt(self.alpha_bar))
 
     @functools.cached_property
     def sqrt_one_minus_alpha_bar(self) -> Table:
-        """sqrt(1 - alpha_bar_t), what there is of noise in x_t (27)."""
+        """The factor of the noise in x_t (27)."""
         return _read_only(np.sqrt(self.one_minus_alpha_bar))
+
+    @functools.cached_property
+    def c_xt(self) -> Table:
+        """sqrt(alpha_t) (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t), of x_t in (26); 0 at t = 1."""
+        variance = self.one_minus_alpha_bar
+        return _from_1(np.sqrt(self.alpha[1:]) * variance[:-1] / variance[1:])
+
+    @functools.cached_property
+    def c_x0(self) -> Table:
+        """sqrt(alpha_bar_{t-1}) (1 - alpha_t) / (1 - alpha_bar_t), of x_0 in (26); 1 at t = 1."""
+        return _from_1(self.sqrt_alpha_bar[:-1] * (self.beta[1:] / self.one_minus_alpha_bar[1:]))
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -81,17 +90,9 @@ def schedule_from_beta(beta: object) -> Schedule:
 
         log_alpha_bar[t] = sum over s = 1..t of log(1 - beta[s])
 
-    Parameters
-    ----------
-    beta : sequence of T numbers in (0, 1)
-        Without an entry for t = 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If ``beta`` is no sequence of numbers, is empty, or leaves (0, 1).
+    ``beta`` is a sequence of T numbers in (0, 1), without an entry for t = 0.
     """
-    steps = _as_table("beta", beta)
+    steps = as_table("beta", beta)
     if not np.all((steps > 0.0) & (steps < 1.0)):
         t = int(np.argmin((steps > 0.0) & (steps < 1.0)))
         raise ValueError(f"beta must lie strictly between 0 and 1, got beta[{t}] = {steps[t]:g}")
@@ -107,17 +108,9 @@ def schedule_from_alpha_bar(alpha_bar: object) -> Schedule:
 
         beta[t] = 1 - alpha_bar[t] / alpha_bar[t - 1]
 
-    Parameters
-    ----------
-    alpha_bar : sequence of T + 1 numbers
-        Starts with exactly 1 at t = 0 and decreases strictly, staying above 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it does not.
+    ``alpha_bar`` is a sequence of T + 1 numbers: exactly 1 at t = 0, then strictly decreasing and > 0.
     """
-    table = _as_table("alpha_bar", alpha_bar)
+    table = as_table("alpha_bar", alpha_bar)
     if table[0] != 1.0:
         raise ValueError(f"alpha_bar must start with alpha_bar[0] = 1, the data end, got {table[0]:g}")
     if len(table) < 2:
@@ -138,13 +131,8 @@ def schedule_from_alpha_bar(alpha_bar: object) -> Schedule:
 def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
     """Linear beta, Ho et al. 2020: from ``beta_1`` at t = 1 to ``beta_T`` at t = T.
 
-    The default range is meant for T = 1000. With far fewer steps x_T keeps much of x_0
-    (see :func:`scaled_linear_schedule`).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If T is no integer >= 1, or a beta leaves (0, 1).
+    The default range is meant for T = 1000: with far fewer steps x_T keeps much of x_0. See
+    :func:`scaled_linear_schedule`.
     """
     low, high = _endpoints(beta_1, beta_T)
     return schedule_from_beta(low + (high - low) * _ramp(T))
@@ -153,12 +141,8 @@ def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Sched
 def scaled_linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
     """Linear beta scaled by 1000 / T, so that alpha_bar_T hardly depends on T.
 
-    The same as :func:`linear_schedule` at T = 1000.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As there; with the default range T must be at least 21, or beta_T reaches 1.
+    The same as :func:`linear_schedule` at T = 1000. With the default range T must be at least 21, or
+    beta_T reaches 1.
     """
     low, high = _endpoints(beta_1, beta_T)
     steps = check_integer("T", T, 1)
@@ -171,25 +155,13 @@ def scaled_linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -
 
 
 def quadratic_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
-    """Quadratic beta: the square root of beta is linear in t.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`linear_schedule`.
-    """
+    """Quadratic beta: the square root of beta is linear in t."""
     low, high = (math.sqrt(b) for b in _endpoints(beta_1, beta_T))
     return schedule_from_beta((low + (high - low) * _ramp(T)) ** 2)
 
 
 def sigmoid_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02, width: float = 6.0) -> Schedule:
-    """Sigmoid beta: beta_1 + (beta_T - beta_1) * sigmoid(u), u from -width to width.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`linear_schedule`; ``width`` must lie in (0, 500).
-    """
+    """Sigmoid beta: beta_1 + (beta_T - beta_1) * sigmoid(u), u from -width to width."""
     low, high = _endpoints(beta_1, beta_T)
     u = check_real("width", width, 0.0, 500.0) * (2.0 * _ramp(T) - 1.0)
     return schedule_from_beta(low + (high - low) / (1.0 + np.exp(-u)))
@@ -198,12 +170,7 @@ def sigmoid_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02, width: 
 def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
     """Cosine alpha_bar, Nichol & Dhariwal 2021, with beta clipped to ``max_beta``.
 
-        a_t = (t / T + s) / (1 + s) * pi / 2,  alpha_bar[t] = cos(a_t)^2 / cos(a_0)^2
-
-    Raises
-    ------
-    TypeError, ValueError
-        If T is no integer >= 1, s is outside [0, 1] or max_beta outside (0, 1).
+    a_t = (t / T + s) / (1 + s) * pi / 2,  alpha_bar[t] = cos(a_t)^2 / cos(a_0)^2
     """
     steps = check_integer("T", T, 1)
     offset = check_real("s", s, 0.0, 1.0, closed=True)
@@ -222,18 +189,12 @@ def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedu
 
 
 def log_snr_schedule(T: int, noise: float, signal: float = 0.03) -> Schedule:
-    """Even steps of the log signal-to-noise ratio, between a first noise and a last signal.
+    """Even steps of the log signal-to-noise ratio, Kingma et al. 2021, section 4.1, with fixed ends.
 
-        log(alpha_bar[t] / (1 - alpha_bar[t])) linear in t, for t = 1..T
+        log(alpha_bar[t] / (1 - alpha_bar[t])) linear in t, for t = 1..T, T >= 2
         sqrt(1 - alpha_bar[1]) = noise,  sqrt(alpha_bar[T]) = signal
 
-    Kingma et al. 2021, section 4.1 and appendix, fixed. Chains that start where noise begins to
-    hide levels have there as many steps as anywhere.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If T is no integer >= 2, or noise or signal is not in (0, 1), or noise^2 + signal^2 >= 1.
+    Every factor of noise gets as many steps: a chain may start where noise begins to hide levels.
     """
     steps = check_integer("T", T, 2)
     first, last = check_real("noise", noise, 0.0, 1.0), check_real("signal", signal, 0.0, 1.0)
@@ -250,13 +211,7 @@ def merge_first_steps(schedule: Schedule, noise: float) -> Schedule:
         alpha_bar' = 1, alpha_bar[s], ..., alpha_bar[T]
         s = the first t with sqrt(1 - alpha_bar[t]) >= noise
 
-    For data of discrete levels: noise far below the distance of two levels hides nothing, and
-    the decoder undoes it; but a network that does not know of levels pays for every such step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If noise is no number in [0, 1), or all steps have less.
+    For discrete levels: far smaller noise hides nothing from the decoder, but costs the network nats.
     """
     least = check_real("noise", noise, 0.0, 1.0, closed=True)
     first = int(np.searchsorted(check_schedule(schedule).one_minus_alpha_bar, least**2))
@@ -277,6 +232,22 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
 """The named schedules, as functions of T."""
 
 
+# --- what a formula is given --------------------------------------------------------------
+
+
+def at(
+    schedule: Schedule, t: Array | int, *, minimum: int = 1, **arrays: Array
+) -> tuple[Times, Callable[[Any], Array | float]]:
+    """Check a formula's arguments once; return t, on the host, and c, which readies entries of tables.
+
+    t, c = at(schedule, t, x0=x0, noise=noise);  c(schedule.beta[t]) * x0
+    """
+    check_arrays(**arrays)
+    like = next(iter(arrays.values()))
+    t = check_times(t, check_schedule(schedule).T, like.shape[0], minimum)
+    return t, functools.partial(coefficient, like=like)
+
+
 def check_schedule(schedule: object) -> Schedule:
     """Return ``schedule`` if it is one, else raise TypeError."""
     if not isinstance(schedule, Schedule):
@@ -286,42 +257,21 @@ def check_schedule(schedule: object) -> Schedule:
     return schedule
 
 
-def check_table(name: str, table: object, T: int) -> Table:
-    """Return a positive host table of length T + 1 (entry 0 is not looked at)."""
-    values = _as_table(name, table)
-    if values.shape != (T + 1,):
-        raise ValueError(f"{name} must have length T + 1 = {T + 1}, entry 0 unused, got {len(values)}")
-    if not np.all(np.isfinite(values[1:]) & (values[1:] > 0.0)):
-        t = 1 + int(np.argmin(np.isfinite(values[1:]) & (values[1:] > 0.0)))
-        raise ValueError(
-            f"{name} must be positive and finite for t = 1..T, got {name}[{t}] = {values[t]:g}"
-        )
-    return values
-
-
 def _schedule(
     beta: Table, alpha: Table, alpha_bar: Table, log_alpha_bar: Table, one_minus_alpha_bar: Table
 ) -> Schedule:
-    posterior_variance = np.zeros_like(beta)
-    posterior_variance[1:] = one_minus_alpha_bar[:-1] / one_minus_alpha_bar[1:] * beta[1:]
+    posterior_variance = _from_1(one_minus_alpha_bar[:-1] / one_minus_alpha_bar[1:] * beta[1:])
     return Schedule(beta, alpha, alpha_bar, log_alpha_bar, one_minus_alpha_bar, posterior_variance)
+
+
+def _from_1(entries: Table) -> Table:
+    """A table of entries for t = 1..T; entry 0 is 0."""
+    return _read_only(np.concatenate([[0.0], entries]))
 
 
 def _read_only(table: Table) -> Table:
     table.flags.writeable = False
     return table
-
-
-def _as_table(name: str, values: object) -> Table:
-    try:
-        table = np.array(values)
-    except (TypeError, ValueError, RuntimeError):  # the last from arrays on other devices
-        table = np.array(None)
-    if table.ndim != 1 or table.size == 0 or not np.issubdtype(table.dtype, np.number):
-        raise TypeError(f"{name} must be a non-empty sequence of real numbers, got {describe(values)}")
-    if np.issubdtype(table.dtype, np.complexfloating):
-        raise TypeError(f"{name} must be real, got dtype {table.dtype}")
-    return table.astype(np.float64)
 
 
 def _endpoints(beta_1: object, beta_T: object) -> tuple[float, float]:

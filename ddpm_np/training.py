@@ -16,7 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, Times, array_namespace, check_arrays, check_times, coefficient
+from ddpm_np._arrays import (
+    Array,
+    Table,
+    Times,
+    array_namespace,
+    check_arrays,
+    check_table,
+    check_times,
+    coefficient,
+)
 from ddpm_np._checks import check_choice, check_integer, check_real, describe
 from ddpm_np.forward import noised
 from ddpm_np.nn.denoisers import Denoiser, Labels, LossAndGradient, loss_and_gradient
@@ -24,7 +33,7 @@ from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
 from ddpm_np.nn.tree import Layout, ravel
 from ddpm_np.randomness import INIT, generator
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target, true_target
 
 

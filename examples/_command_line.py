@@ -1,4 +1,4 @@
-"""What the examples' command lines share: argument types, and mistakes as one sentence."""
+"""What the examples' command lines share: argument types, and errors as one sentence."""
 
 import argparse
 import io
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # For matrices this small a second BLAS thread gains little on an idle machine and makes
-# training many times slower on a busy one, where the threads wait for each other. Only counts
+# training many times slower on a busy one, where the threads wait for each other. It must be set
 # before NumPy is imported; a user's own setting stands.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -18,8 +18,8 @@ from backends import BackendError
 from ddpm_np.data.files import DataError
 from ddpm_np.runs.checkpoint import CheckpointError
 
-MENDABLE = (BackendError, CheckpointError, DataError)
-"""Errors of the project's own whose message is a sentence for the user."""
+USER_ERRORS = (BackendError, CheckpointError, DataError)
+"""The project's own errors whose message is a sentence for the user."""
 
 
 def run_command(
@@ -28,10 +28,10 @@ def run_command(
     run: Callable[[argparse.Namespace], None],
     arguments: list[str] | None,
 ) -> int:
-    """Parse and run; what the user can mend is one sentence on stderr and exit status 2."""
+    """Parse and run; an error that the user can fix is one sentence on stderr and exit status 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # in ASCII terminals
+            stream.reconfigure(errors="backslashreplace")  # for ASCII terminals
     options = parse(arguments)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
@@ -40,10 +40,21 @@ def run_command(
         hint = "; the same command with --resume goes on from the checkpoint"
         print(f"\n{name}: stopped{hint if 'resume' in options else ''}", file=sys.stderr)
         return 130
-    except (*MENDABLE, FloatingPointError, MemoryError, OSError, Warning) as error:
+    except (*USER_ERRORS, FloatingPointError, MemoryError, OSError, Warning) as error:
         print(f"{name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2
     return 0
+
+
+def new_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser whose help gives every default that is a value."""
+
+    class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+        def _get_help_string(self, action: argparse.Action) -> str | None:
+            unset = action.default is None or action.default is False
+            return action.help if unset else super()._get_help_string(action)
+
+    return argparse.ArgumentParser(description=description, formatter_class=Formatter)
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:

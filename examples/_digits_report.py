@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import _command_line  # noqa: F401  # before NumPy: it sets BLAS threads
+from _digits_setup import Task
 from _training import loss_curve, mean
 
 # isort: split
@@ -93,7 +94,7 @@ def print_tables(summary: Mapping[str, Any]) -> None:
 # --- samples ------------------------------------------------------------------------------
 
 
-def sample_report(task: Any, x0: np.ndarray, intended: np.ndarray) -> dict[str, Any]:
+def sample_report(task: Task, x0: np.ndarray, intended: np.ndarray) -> dict[str, Any]:
     """Return how near samples are to training images, and whether they show what was asked for."""
     options, data, parts = task.options, task.data, task.parts
     flat = data.images.reshape(len(data.images), -1)
@@ -134,50 +135,61 @@ def nearest(images: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    task: Any,
+    task: Task,
     log: MetricsLog,
     bounds: Mapping[str, Elbo],
     frames: Mapping[int, np.ndarray],
     intended: np.ndarray,
 ) -> None:
-    """Write every picture."""
-    from ddpm_np.plotting import images as image_plots
-    from ddpm_np.plotting import points as plotting
+    """Draw every picture; ``frames`` are the samples' x_t by t."""
+    from ddpm_np.plotting.images import plot_image_grid, plot_terms
+    from ddpm_np.plotting.points import plot_loss, plot_schedule, save
 
-    options, schedule, folder = task.options, task.recipe.schedule, task.options.out_dir
-    frames = {t: frame[..., : channels_shown(frame)] for t, frame in frames.items()}
+    schedule, folder = task.recipe.schedule, task.options.out_dir
     test = task.x[task.parts.test]
     test = test[..., : channels_shown(test)]
-
-    data = image_plots.plot_image_grid(test[:100], title="test images")
-    plotting.save(data, folder / "data.png")
-    if options.conditional:
-        names = [str(name) for name in task.data.classes[:SHOWN_CLASSES]]
-        each = min(10, np.count_nonzero(intended == 1))
-        rows = [frames[0][intended == label][:each] for label in range(1, len(names) + 1)]
-        samples = image_plots.plot_image_grid(
-            np.concatenate(rows), columns=each, rows=names, ylabel="class asked for",
-            title=f"samples, guidance {options.guidance:g}",
-        )  # fmt: skip
-        chosen = [int(np.flatnonzero(intended == label)[0]) for label in range(1, SHOWN_STRIPS + 1)
-                  if np.any(intended == label)]  # fmt: skip
-    else:
-        samples = image_plots.plot_image_grid(frames[0][:100], title="samples")
-        chosen = [*range(min(SHOWN_STRIPS, len(frames[0])))]
-    plotting.save(samples, folder / "samples.png")
-
-    times = sorted(frames)
-    start = test[:SHOWN_STRIPS]
-    noise = generator(options.seed, BOUND, schedule.T + 1).standard_normal(start.shape)
-    forward = [ddpm.q_sample(schedule, start, t, noise.astype(start.dtype)) for t in times]
-    reverse = [frames[t][chosen] for t in reversed(times)]
-    strips = image_plots.plot_image_strips(forward, reverse, times)
-    plotting.save(strips, folder / "strips.png")
-
+    frames = {t: frame[..., : channels_shown(frame)] for t, frame in frames.items()}
     terms = {kind: np.mean(bound.L, axis=1) for kind, bound in bounds.items()}
-    plotting.save(image_plots.plot_terms(terms, task.x[0].size), folder / "terms.png")
-    plotting.save(plotting.plot_loss(*loss_curve(log)), folder / "loss.png")
-    plotting.save(plotting.plot_schedule({options.schedule: schedule}), folder / "schedule.png")
+    save(plot_image_grid(test[:100], title="test images"), folder / "data.png")
+    save(samples_grid(task, frames[0], intended), folder / "samples.png")
+    save(strips(task, test[:SHOWN_STRIPS], frames, intended), folder / "strips.png")
+    save(plot_terms(terms, task.x[0].size), folder / "terms.png")
+    save(plot_loss(*loss_curve(log)), folder / "loss.png")
+    save(plot_schedule({task.options.schedule: schedule}), folder / "schedule.png")
+
+
+def samples_grid(task: Task, samples: np.ndarray, intended: np.ndarray) -> Any:
+    """Draw samples, a row for each class that was asked for."""
+    from ddpm_np.plotting.images import plot_image_grid
+
+    if not task.options.conditional:
+        return plot_image_grid(samples[:100], title="samples")
+    names = [str(name) for name in task.data.classes[:SHOWN_CLASSES]]
+    each = min(10, np.count_nonzero(intended == 1))
+    rows = [samples[intended == label][:each] for label in range(1, len(names) + 1)]
+    return plot_image_grid(
+        np.concatenate(rows),
+        columns=each,
+        rows=names,
+        ylabel="class asked for",
+        title=f"samples, guidance {task.options.guidance:g}",
+    )
+
+
+def strips(task: Task, start: np.ndarray, frames: Mapping[int, np.ndarray], intended: np.ndarray) -> Any:
+    """Draw the way of some images into noise, and of some samples out of it, of different classes."""
+    from ddpm_np.plotting.images import plot_image_strips
+
+    schedule, times = task.recipe.schedule, sorted(frames)
+    noise = generator(task.options.seed, BOUND, schedule.T + 1).standard_normal(start.shape)
+    forward = [ddpm.q_sample(schedule, start, t, noise.astype(start.dtype)) for t in times]
+    if task.options.conditional:
+        shown = [label for label in range(1, SHOWN_STRIPS + 1) if label in intended]
+        chosen = [np.argmax(intended == label) for label in shown]
+    else:
+        chosen = list(range(min(SHOWN_STRIPS, len(intended))))
+    reverse = [frames[t][chosen] for t in reversed(times)]
+    return plot_image_strips(forward, reverse, times)
 
 
 def channels_shown(images: np.ndarray) -> int:

@@ -1,7 +1,9 @@
-"""What the examples that train a network share: the run, its samples, and numbers for people."""
+"""What the examples that train a network share: flags, the training run, and its samples."""
 
 import argparse
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import numpy as np
 
 import ddpm_np as ddpm
 from backends import Backend
-from ddpm_np._arrays import Predictor, Table
+from ddpm_np._arrays import Array, Predictor, Table
+from ddpm_np.nn import cosine_decay, warmup
+from ddpm_np.nn.optimizers import LearningRate
 from ddpm_np.randomness import SAMPLE
 from ddpm_np.runs.batches import Batch
 from ddpm_np.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -22,141 +26,134 @@ from ddpm_np.training import Recipe, TrainState, init_state, train
 
 REPORT_EVERY = 100
 LARGEST = 10**15
-"""Sizes above it overflow; those below may run out of memory, which is said."""
+"""Sizes above it overflow; those below may run out of memory, which is reported."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every part of a run needs."""
+
+    options: argparse.Namespace
+    backend: Backend
+    recipe: Recipe
+
+    def asarray(self, values: Any) -> Array:
+        """Bring host values to where the network computes, in its dtype."""
+        return self.backend.asarray(values, self.options.dtype)
 
 
 # --- the command line ---------------------------------------------------------------------
 
 
-def add_run_flags(
-    parser: argparse.ArgumentParser,
-    *,
-    schedules: tuple[str, ...],
-    steps: int,
-    batch_size: int,
-    timesteps: int,
-    schedule: str,
-    target: str,
-    learning_rate: float,
-    out_dir: str,
-    checkpoint_every: int,
-) -> None:
+def add_run_flags(parser: argparse.ArgumentParser, schedules: tuple[str, ...], **defaults: Any) -> None:
     """Add the flags that every training run has, with these defaults."""
     add = parser.add_argument
-    add("--backend", choices=("auto", "numpy", "numba", "cupy"), default="auto", help="where to compute")
-    add("--steps", type=integer(1), default=steps, help="gradient steps")
-    add("--batch-size", type=integer(1, LARGEST), default=batch_size, help="examples per step")
-    add(
-        "--timesteps",
-        type=integer(1, LARGEST),
-        default=timesteps,
-        help="T, the number of diffusion steps",
-    )
-    add("--schedule", choices=schedules, default=schedule, help="of the noise")
-    add("--target", choices=TARGETS, default=target, help="what the network predicts")
-    add(
-        "--learning-rate",
-        type=positive,
-        default=learning_rate,
-        help="at its peak; decays along a cosine",
-    )
-    add("--seed", type=integer(0, 2**63), default=0, help="of everything random")
-    add("--dtype", choices=("float32", "float64"), default="float32", help="of the network")
-    add(
-        "--out-dir",
-        type=folder,
-        default=Path(out_dir),
-        help="what an earlier run left there is replaced",
-    )
-    add(
-        "--checkpoint-every",
-        type=integer(1),
-        default=checkpoint_every,
-        help="steps between checkpoints",
-    )
-    add("--resume", action="store_true", help="go on from the checkpoint in --out-dir")
-    add("--no-plots", action="store_true", help="write no pictures")
+    add("--backend", choices=("auto", "numpy", "numba", "cupy"), help="what to compute with")
+    add("--steps", type=integer(1), help="gradient steps")
+    add("--batch-size", type=integer(1, LARGEST), help="examples per step")
+    add("--timesteps", type=integer(1, LARGEST), help="T, the number of diffusion steps")
+    add("--schedule", choices=schedules, help="noise schedule")
+    add("--target", choices=TARGETS, help="what the network predicts")
+    add("--learning-rate", type=positive, help="at its peak; it decays along a cosine")
+    add("--seed", type=integer(0, 2**63), help="random seed")
+    add("--dtype", choices=("float32", "float64"), help="of the network and its training")
+    add("--out-dir", type=folder, help="output folder; files of an earlier run there are replaced")
+    add("--checkpoint-every", type=integer(1), help="steps between checkpoints")
+    add("--resume", action="store_true", help="continue from the checkpoint in --out-dir")
+    add("--no-plots", action="store_true", help="draw no pictures")
+    parser.set_defaults(**{"backend": "auto", "seed": 0, "dtype": "float32", **defaults})
 
 
-# --- training and sampling ----------------------------------------------------------------
+def peak_rate(peak: float, steps: int) -> LearningRate:
+    """Learning rate that rises to its peak over 200 steps and decays along a cosine."""
+    return warmup(cosine_decay(peak, steps), min(200, steps))
+
+
+# --- training -----------------------------------------------------------------------------
 
 
 def train_or_resume(
-    options: argparse.Namespace,
-    backend: Backend,
-    recipe: Recipe,
-    settings: Mapping[str, Any],
-    batch: Callable[[int], Batch],
+    run: Run, settings: Mapping[str, Any], batch: Callable[[int], Batch]
 ) -> tuple[TrainState, int, MetricsLog]:
     """Train from the start or from the checkpoint; returns the state and the step it began at.
 
     ``settings`` are what the weights depend on, which the checkpoint must agree with; ``batch`` is
     from :func:`ddpm_np.runs.batches.batches`.
     """
-    path = options.out_dir / "checkpoint.npz"
-    settings = {**settings, "backend": backend.name}
-
-    def asarray(values: Any) -> Any:
-        return backend.asarray(values, options.dtype)
-
-    if options.resume and path.exists():
-        state = load_checkpoint(path, recipe, settings, asarray)
-        print(f"resuming {path} at step {state.step} of {options.steps}")
-    else:
-        if options.resume:
-            print(f"there is no {path} yet: starting at step 0")
-        state = init_state(recipe, options.seed, asarray)
+    options, recipe = run.options, run.recipe
+    path, settings = options.out_dir / "checkpoint.npz", {**settings, "backend": run.backend.name}
+    state = first_state(run, path, settings)
     first = state.step
     log = MetricsLog(options.out_dir / "metrics.jsonl", first)
     progress = Progress("training", first, options.steps)
-
-    def draw(step: int) -> tuple[Any, ...]:
-        x0, t, noise, *labels = batch(step)
-        return asarray(x0), t, asarray(noise), *labels
 
     def report(step: int, loss: float) -> None:
         log.append({"step": step, "loss": loss, "learning_rate": recipe.optimizer.rate(step - 1)})
         progress.update(step, f"loss {loss:.4f}")
 
     def save(state: TrainState) -> None:
-        save_checkpoint(path, recipe, state, settings, backend.to_numpy)
+        save_checkpoint(path, recipe, state, settings, run.backend.to_numpy)
 
     try:
         state = train(
-            recipe, state, draw, backend.ops,
-            steps=options.steps, report=report, report_every=REPORT_EVERY,
-            save=save, save_every=options.checkpoint_every,
-        )  # fmt: skip
+            recipe,
+            state,
+            placed(batch, run.asarray),
+            run.backend.ops,
+            steps=options.steps,
+            report=report,
+            report_every=REPORT_EVERY,
+            save=save,
+            save_every=options.checkpoint_every,
+        )
     finally:
         progress.close()
     return state, first, log
 
 
+def first_state(run: Run, path: Path, settings: Mapping[str, Any]) -> TrainState:
+    """Load the checkpoint if --resume asks for it and there is one, else start at step 0."""
+    if run.options.resume and path.exists():
+        state = load_checkpoint(path, run.recipe, settings, run.asarray)
+        print(f"resuming {path} at step {state.step} of {run.options.steps}")
+        return state
+    if run.options.resume:
+        print(f"there is no {path} yet: starting at step 0")
+    return init_state(run.recipe, run.options.seed, run.asarray)
+
+
+def placed(
+    batch: Callable[[int], Batch], asarray: Callable[[Any], Array]
+) -> Callable[[int], tuple[Array, ...]]:
+    """Batches whose x_0 and noise lie where the network computes; times and labels stay."""
+
+    def draw(step: int) -> tuple[Array, ...]:
+        x0, t, noise, *labels = batch(step)
+        return asarray(x0), t, asarray(noise), *labels
+
+    return draw
+
+
+# --- sampling -----------------------------------------------------------------------------
+
+
 def sample(
-    options: argparse.Namespace,
-    backend: Backend,
-    schedule: ddpm.Schedule,
-    predict: Predictor,
-    shape: tuple[int, ...],
-    sigma2: Table,
-    target: Target,
-    times: set[int],
+    run: Run, predict: Predictor, shape: tuple[int, ...], sigma2: Table, target: Target, times: set[int]
 ) -> dict[int, np.ndarray]:
     """Run Algorithm 2; returns x_t on the host for t in ``times``, and t = 0."""
-    frames = {}
+    backend, seed, dtype = run.backend, run.options.seed, run.options.dtype
+    schedule, frames = run.recipe.schedule, {}
 
-    def watched(x_t: Any, t: int) -> Any:
+    def watched(x_t: Array, t: int) -> Array:
         if t in times:
             frames[t] = backend.to_numpy(x_t)
         return predict(x_t, t)
 
+    def noise(t: int) -> Array:
+        return backend.normal((seed, SAMPLE, t), shape, dtype)
+
     x0 = ddpm.ancestral_sample(
-        schedule,
-        watched,
-        backend.normal((options.seed, SAMPLE, schedule.T + 1), shape, options.dtype),
-        noise=lambda t: backend.normal((options.seed, SAMPLE, t), shape, options.dtype),
-        sigma2=sigma2,
-        target=target,
+        schedule, watched, noise(schedule.T + 1), noise=noise, sigma2=sigma2, target=target
     )
     frames[0] = backend.to_numpy(x0)
     if not np.all(np.isfinite(frames[0])):
@@ -165,6 +162,30 @@ def sample(
 
 
 # --- numbers ------------------------------------------------------------------------------
+
+
+class Clock:
+    """Seconds between its stops."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, name: str) -> None:
+        """Give the time since the last stop a name."""
+        now = time.perf_counter()
+        self.seconds[name], self._last = now - self._last, now
+
+
+def about_training(run: Run, state: TrainState, first: int, seconds: float) -> dict[str, Any]:
+    """Where, how long and how fast a network was trained."""
+    return {
+        "backend": run.backend.name,
+        "device": run.backend.device,
+        "steps": state.step,
+        "train_seconds": round(seconds, 3),
+        "steps_per_second": round((state.step - first) / seconds, 1),
+    }
 
 
 def strip_times(T: int, count: int) -> list[int]:

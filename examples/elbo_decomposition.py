@@ -9,17 +9,21 @@ for three reverse variances, with the Bayes-optimal and with a trained denoiser.
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _command_line import folder, integer, run_command  # before NumPy: it sets BLAS threads
+from _command_line import folder, integer, new_parser, run_command  # before NumPy: it sets BLAS threads
+from _training import peak_rate, placed
 
 # isort: split
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 import ddpm_np as ddpm
 from backends import describe_backend, get_backend
+from ddpm_np._arrays import Array, Predictor
 from ddpm_np.exact import (
     LinearGaussianChain,
     gaussian_data_chain,
@@ -27,11 +31,11 @@ from ddpm_np.exact import (
     optimal_variance_gaussian,
     swiss_roll_exact,
 )
-from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, mlp_loss_and_gradient, warmup
+from ddpm_np.nn import Adam, MLPDenoiser, mlp_loss_and_gradient
 from ddpm_np.plotting.points import PALETTE, save
 from ddpm_np.randomness import BOUND, DATA, TEST, generator
 from ddpm_np.runs.batches import batches
-from ddpm_np.runs.evaluation import predictor
+from ddpm_np.runs.evaluation import predictor, standard_error
 from ddpm_np.runs.files import write_json
 from ddpm_np.runs.log import Progress, prepare_folder
 from ddpm_np.training import Recipe, init_state, train
@@ -62,17 +66,19 @@ def run(options: argparse.Namespace) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse and check the command line."""
-    parser = argparse.ArgumentParser(
-        description="The variational bound against the exact log-likelihood, term by term.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = new_parser("The variational bound against the exact log-likelihood, term by term.")
     add = parser.add_argument
     add("--timesteps", type=integer(21, 10_000), default=1000, help="T, the number of diffusion steps")
     add("--points", type=integer(2, 10**6), default=4000, help="points of the roll to average over")
     add("--steps", type=integer(0), default=10_000, help="gradient steps for the trained denoiser")
-    add("--backend", choices=("auto", "numpy", "numba", "cupy"), default="auto", help="for training")
-    add("--seed", type=integer(0, 2**63), default=0, help="of everything random")
-    add("--out-dir", type=folder, default=Path("runs/elbo_decomposition"), help="where to write")
+    add(
+        "--backend",
+        choices=("auto", "numpy", "numba", "cupy"),
+        default="auto",
+        help="to train with",
+    )
+    add("--seed", type=integer(0, 2**63), default=0, help="random seed")
+    add("--out-dir", type=folder, default=Path("runs/elbo_decomposition"), help="output folder")
     return parser.parse_args(arguments)
 
 
@@ -144,7 +150,7 @@ def swiss_roll_tables(schedule: ddpm.Schedule, options: argparse.Namespace) -> d
     law = swiss_roll_exact()
     test = law.sample(options.points, generator(options.seed, TEST))
     fresh = law.sample(options.points, generator(options.seed, TEST, 1))
-    denoisers = {"Bayes-optimal": lambda x_t, t: law.bayes_eps(schedule, x_t, t)}
+    denoisers: dict[str, Predictor] = {"Bayes-optimal": lambda x_t, t: law.bayes_eps(schedule, x_t, t)}
     if options.steps:
         denoisers["trained"] = trained_denoiser(schedule, options)
     entropy = law.entropy()
@@ -152,32 +158,24 @@ def swiss_roll_tables(schedule: ddpm.Schedule, options: argparse.Namespace) -> d
     print(f"  {'denoiser':<15}{'sigma^2':>13}{'-ELBO':>10}{'gap':>10}{'+-':>8}")
     terms: dict[tuple[str, str], np.ndarray] = {}
     summary: dict[str, Any] = {"entropy": entropy}
-    log_q = law.log_density(test)
+    log_q, noise = law.log_density(test), host_noise(options.seed, 0, test.shape)
+    other_noise = host_noise(options.seed, schedule.T + 1, fresh.shape)
     for name, predict in denoisers.items():
+        variances = {kind: ddpm.reverse_variance(schedule, kind) for kind in ("posterior", "beta")}
+        variances["optimal"] = optimal_variance(schedule, predict, fresh, noise=other_noise)
         remembered = remember(predict)
-        best = optimal_variance(
-            schedule, predict, fresh, noise=host_noise(options.seed, schedule.T + 1, fresh.shape)
-        )
-        for kind in VARIANCES:
-            sigma2 = best if kind == "optimal" else ddpm.reverse_variance(schedule, kind)
-            bound = ddpm.elbo_decomposition(
-                schedule,
-                remembered,
-                test,
-                noise=host_noise(options.seed, 0, test.shape),
-                sigma2=sigma2,
-            )
+        for kind, sigma2 in variances.items():
+            bound = ddpm.elbo_decomposition(schedule, remembered, test, noise=noise, sigma2=sigma2)
             # E[log q(x_0)] = -entropy: comparing point by point removes the luck of the points.
             gap = log_q - bound.total
-            error = float(np.std(gap, ddof=1) / np.sqrt(len(gap)))
-            nll = float(np.mean(gap)) + entropy
-            print(f"  {name:<15}{kind:>13}{nll:>10.4f}{np.mean(gap):>10.4f}{error:>8.4f}")
-            summary[f"{name}, {kind}"] = {"gap": float(np.mean(gap)), "gap_se": error}
+            mean, error = float(np.mean(gap)), standard_error(gap)
+            print(f"  {name:<15}{kind:>13}{mean + entropy:>10.4f}{mean:>10.4f}{error:>8.4f}")
+            summary[f"{name}, {kind}"] = {"gap": mean, "gap_se": error}
             terms[name, kind] = np.mean(bound.L, axis=1)
     return {"summary": summary, "terms": terms}
 
 
-def remember(predict: Any) -> Any:
+def remember(predict: Predictor) -> Predictor:
     """Ask the denoiser once for each t: the variances are compared on the same x_t."""
     known: dict[int, np.ndarray] = {}
 
@@ -189,34 +187,31 @@ def remember(predict: Any) -> Any:
     return recall
 
 
-def host_noise(seed: int, offset: int, shape: tuple[int, ...]) -> Any:
+def host_noise(seed: int, offset: int, shape: tuple[int, ...]) -> Callable[[int], np.ndarray]:
     """Noise for each t, the same for every denoiser and variance; offsets do not overlap."""
     return lambda t: generator(seed, BOUND, offset + t).standard_normal(shape)
 
 
-def trained_denoiser(schedule: ddpm.Schedule, options: argparse.Namespace) -> Any:
+def trained_denoiser(schedule: ddpm.Schedule, options: argparse.Namespace) -> Predictor:
     """Train the example's network for a short while; returns predict(x_t, t) on host float64."""
     backend = get_backend(options.backend)
     print(f"\n{describe_backend(options.backend, backend)}")
-    rate = warmup(cosine_decay(8e-3, options.steps), min(200, options.steps))
-    denoiser, how = MLPDenoiser(2, schedule.T), mlp_loss_and_gradient
-    recipe = Recipe(schedule, denoiser, Adam(rate), loss_and_gradient=how)
+    network, optimizer = MLPDenoiser(2, schedule.T), Adam(peak_rate(8e-3, options.steps))
+    recipe = Recipe(schedule, network, optimizer, loss_and_gradient=mlp_loss_and_gradient)
     points = swiss_roll_exact().sample(TRAINING_POINTS, generator(options.seed, DATA)).astype("float32")
 
-    def asarray(values: Any) -> Any:
+    def asarray(values: Any) -> Array:
         return backend.asarray(values, "float32")
-
-    batch = batches(points, schedule.T, 256, options.seed)
-
-    def draw(step: int) -> tuple[Any, Any, Any]:
-        x0, t, noise = batch(step)
-        return asarray(x0), t, asarray(noise)
 
     progress = Progress("training", 0, options.steps)
     state = train(
-        recipe, init_state(recipe, options.seed, asarray), draw, backend.ops,
-        steps=options.steps, report=lambda step, loss: progress.update(step, f"loss {loss:.4f}"),
-    )  # fmt: skip
+        recipe,
+        init_state(recipe, options.seed, asarray),
+        placed(batches(points, schedule.T, 256, options.seed), asarray),
+        backend.ops,
+        steps=options.steps,
+        report=lambda step, loss: progress.update(step, f"loss {loss:.4f}"),
+    )
     progress.close()
     network = predictor(recipe, state.average, backend.ops)
     return lambda x_t, t: backend.to_numpy(network(asarray(x_t), t)).astype(np.float64)
@@ -241,6 +236,7 @@ def plot_terms(terms: dict[tuple[str, str], np.ndarray], T: int) -> Figure:
     right.set_title("excess over the best, summed up to $t$", fontsize="medium")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_minor_formatter(NullFormatter())  # their labels would overlap at small T
     left.legend(frameon=False, title="$\\sigma_t^2$, denoiser")
     return figure
 

@@ -26,6 +26,9 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
     **_COMMON,
 )
+settings.register_profile(
+    "control", derandomize=True, max_examples=1, database=None, phases=[Phase.generate], **_COMMON
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

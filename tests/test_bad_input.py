@@ -38,6 +38,7 @@ TIMED = {
     "x0_from_eps": (lambda s, t, x, y: ddpm.x0_from_eps(s, x, t, y), 1, ("x_t", "eps")),
     "eps_from_x0": (lambda s, t, x, y: ddpm.eps_from_x0(s, x, t, y), 1, ("x_t", "x0")),
     "x0_from_mean": (lambda s, t, x, y: ddpm.x0_from_mean(s, x, t, y), 1, ("x_t", "mean")),
+    "eps_from_mean": (lambda s, t, x, y: ddpm.eps_from_mean(s, x, t, y), 1, ("x_t", "mean")),
     "x0_from_v": (lambda s, t, x, y: ddpm.x0_from_v(s, x, t, y), 1, ("x_t", "v")),
     "eps_from_v": (lambda s, t, x, y: ddpm.eps_from_v(s, x, t, y), 1, ("x_t", "v")),
     "v_from_x0_and_eps": (lambda s, t, x, y: ddpm.v_from_x0_and_eps(s, t, x, y), 1, ("x0", "eps")),
@@ -106,7 +107,7 @@ UNTIMED = {
         lambda x, y: ddpm.elbo_decomposition(
             MILD, lambda x_t, t: y, x, noise=lambda t: x, sigma2=SIGMA2
         ),
-        ("x0", "prediction"),
+        ("x(0|_t)", "prediction"),
     ),
     "ancestral_sample": (
         lambda x, y: ddpm.ancestral_sample(

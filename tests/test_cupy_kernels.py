@@ -9,6 +9,7 @@ import inspect
 import itertools
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,10 +29,12 @@ from tests import cuda_on_cpu, test_backends
 from tests.kernels import KERNELS, call, example
 
 try:
-    from backends import cupy_backend, cupy_kernels
+    from backends import cupy_backend, cupy_kernels, cupy_launch
 except BackendError as error:
     pytest.skip(str(error), allow_module_level=True)
 
+PAGES = sorted(Path(cupy_backend.__file__).parent.glob("cupy_*.py"))
+MODULES = [importlib.import_module(f"backends.{path.stem}") for path in PAGES]
 OPS = [op for op in KERNELS if hasattr(cupy_backend, op)]
 needs_a_compiler = pytest.mark.skipif(not cuda_on_cpu.COMPILER, reason="no C++ compiler on Linux")
 
@@ -39,11 +42,12 @@ needs_a_compiler = pytest.mark.skipif(not cuda_on_cpu.COMPILER, reason="no C++ c
 @contextlib.contextmanager
 def on_the_cpu(cupy=cuda_on_cpu.CUPY, source=cupy_kernels.SOURCE):
     """The CuPy backend as it is, but with another CuPy, and kernels that run on the CPU."""
-    caches = cupy_kernels._function, cupy_kernels._module
+    caches = cupy_launch._function, cupy_launch._module
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cupy_backend, "cupy", cupy)
-        patch.setattr(cupy_kernels, "cupy", cupy)
-        patch.setattr(cupy_kernels, "SOURCE", source)
+        for module in MODULES:
+            if hasattr(module, "cupy"):
+                patch.setattr(module, "cupy", cupy)
+        patch.setattr(cupy_launch, "SOURCE", source)
         try:
             for cache in caches:
                 cache.cache_clear()
@@ -63,7 +67,11 @@ def backend():
 # --- the sources compile ------------------------------------------------------------------
 
 
-def compile_cuda(source, real):
+CUPY_FLAGS = ("--std=c++17", "-ftz=true")
+"""What CuPy adds: its standard of C++, and subnormal numbers of float become 0."""
+
+
+def compile_cuda(source, real, flags=CUPY_FLAGS):
     """PTX of a source by NVRTC, which needs no GPU."""
     nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="CuPy is not installed")
     try:
@@ -72,18 +80,21 @@ def compile_cuda(source, real):
         pytest.skip(f"NVRTC is not installed: {error}")
     program = nvrtc.createProgram(source, "kernels.cu", (), ())
     try:
-        nvrtc.compileProgram(program, (f"-DREAL={real}", f"-DBLOCK={cupy_kernels.BLOCK}", "--std=c++14"))
+        defined = f"-DREAL={real}", f"-DBLOCK={cupy_kernels.BLOCK}"
+        nvrtc.compileProgram(program, (*defined, *flags))
         ptx = nvrtc.getPTX(program)
         return ptx.decode() if isinstance(ptx, bytes) else ptx
     finally:
         nvrtc.destroyProgram(program)
 
 
+@pytest.mark.parametrize("flags", [CUPY_FLAGS, ("--std=c++14",)], ids=" ".join)
 @pytest.mark.parametrize("real", ["float", "double"])
-def test_cuda_kernels_compile(real):
-    ptx = compile_cuda(cupy_kernels.SOURCE, real)
-    launched = set(re.findall(r'launch(?:_each)?\(\s*"(\w+)"', inspect.getsource(cupy_backend)))
-    assert launched == set(cupy_kernels.SIGNATURES)
+def test_cuda_kernels_compile(real, flags):
+    ptx = compile_cuda(cupy_kernels.SOURCE, real, flags)
+    code = "".join(inspect.getsource(module) for module in MODULES)
+    launched = set(re.findall(r'launch(?:_each)?\(\s*"(\w+)"', code))
+    assert launched == set(cupy_launch.SIGNATURES)
     assert len(launched) == 12
     assert launched == set(re.findall(r"\.visible \.entry (\w+)\(", ptx))
     # In float, nothing silently computes in double; and nothing depends on the order of threads.
@@ -238,7 +249,7 @@ def test_a_prediction_without_a_cache_is_the_same(backend, depth):
 
 def test_arguments_are_counted():
     with on_the_cpu(), pytest.raises(ValueError, match="zip"):
-        cupy_kernels.launch("mean", 1, np.dtype("float32"), 1, 2, 3)
+        cupy_launch.launch("mean", 1, np.dtype("float32"), 1, 2, 3)
 
 
 # --- sums in a fixed order ----------------------------------------------------------------

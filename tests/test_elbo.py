@@ -2,7 +2,9 @@
 
 import functools
 import math
+import sys
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -437,3 +439,24 @@ def test_a_decoder_of_another_shape_is_refused(decoder):
             sigma2=np.ones(4),
             decoder=decoder,
         )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_step_is_checked_once(target):
+    """Each check runs once for the bound, or once for each time; formulas inside check nothing."""
+    T, calls = 50, Counter()
+
+    def count(frame, event, _):
+        name = frame.f_code.co_name
+        if event == "call" and (name.startswith("check_") or name == "at"):
+            calls[name] += 1
+
+    schedule, x0 = linear_schedule(T, 0.01, 0.2), np.ones((3, 2))
+    sigma2, noise = reverse_variance(schedule, "beta"), np.zeros((T + 1, 3, 2))
+    sys.setprofile(count)
+    try:
+        elbo_decomposition(schedule, lambda x, t: x, x0, noise=noise, sigma2=sigma2, target=target)
+    finally:
+        sys.setprofile(None)
+    assert calls.pop("check_arrays") in range(T, T + 10)
+    assert all(number < 10 for number in calls.values()), calls

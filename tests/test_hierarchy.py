@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ddpm_np.elbo import elbo_decomposition, prior_term
-from ddpm_np.exact.chains import gaussian_points
+from ddpm_np.exact import gaussian_points
 from ddpm_np.gaussians import kl_full
 from ddpm_np.hierarchy import (
     diffusion_decoder,

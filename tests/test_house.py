@@ -88,6 +88,38 @@ def test_the_top_level_is_the_slides():
     assert at_the_top == {*GROUND, *SLIDES, "_moved"}
 
 
+def code_and_docstrings(path):
+    """Lines of code (signatures are code, imports are not) and lines of docstrings."""
+    lines, docstrings, imports = path.read_text(encoding="utf-8").split("\n"), set(), set()
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        span = range(node.lineno, node.end_lineno + 1) if hasattr(node, "lineno") else ()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports |= {*span}
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            docstrings |= {*span}
+    code = [
+        line
+        for i, line in enumerate(lines, 1)
+        if line.strip() and i not in docstrings | imports and not line.strip().startswith("#")
+    ]
+    return len(code), len(docstrings)
+
+
+def test_equations_are_not_buried():
+    names = [*SLIDES[:-1], "schedules", "gaussians"]
+    counted = [code_and_docstrings(MODULES[name]) for name in names]
+    code, docstrings = map(sum, zip(*counted, strict=True))
+    assert docstrings <= code
+
+
+def test_no_module_is_long():
+    paths = [
+        path for room in ("ddpm_np", "backends", "examples") for path in (ROOT / room).rglob("*.py")
+    ]
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in paths}
+    assert {name: lines for name, lines in long.items() if lines > 300} == {}
+
+
 def test_every_room_is_installed():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     rooms = {f"ddpm_np.{path.parent.name}" for path in (ROOT / "ddpm_np").glob("*/__init__.py")}

@@ -4,52 +4,13 @@ Each mutation is one fragment of source that occurs exactly once, and a wrong re
 it, applied in a copy of the project; the named tests must then fail there, and pass without.
 """
 
-import os
-import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.mutants import assert_caught, copy_project, parse, plant, run_tests
+
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[1]
-
-# Loaded by the inner pytest. Exit statuses of its own, since 1 would count as a caught mistake.
-PROBE = """
-import os, pathlib, sys
-
-class Missing:  # numba would compile its kernels anew in every copy, and cupy is slow to load
-    def find_spec(self, name, *_):
-        if name in ("numba", "cupy"):
-            raise ModuleNotFoundError(f"No module named {name!r}")
-
-sys.meta_path.insert(0, Missing())
-try:
-    import ddpm_np
-except BaseException as error:
-    print("the mutated package cannot be imported:", error)
-    sys.stdout.flush()
-    os._exit(8)
-if pathlib.Path(ddpm_np.__file__).resolve().parents[1] != pathlib.Path(__file__).resolve().parent:
-    print("not the copy:", ddpm_np.__file__)
-    sys.stdout.flush()
-    os._exit(9)
-"""
-
-
-class Mutation(NamedTuple):
-    file: str
-    """In ddpm_np."""
-    name: str
-    right: str
-    wrong: str
-    test: str
-    """A file in tests, or one test in it."""
-
 
 MUTATIONS = """
 nn/ops.py: bias gradient dropped
@@ -393,13 +354,13 @@ runs/batches.py: t = T never trained
 > test_training.py::test_a_batch_holds_examples_uniform_times_and_normal_noise
 
 forward.py: (27) as M1 prints it, variance for its root
-- cast(schedule.sqrt_one_minus_alpha_bar[t], x0)
-+ cast(schedule.one_minus_alpha_bar[t], x0)
+- cast(schedule.sqrt_one_minus_alpha_bar[t], noise)
++ cast(schedule.one_minus_alpha_bar[t], noise)
 > test_forward.py
 
 forward.py: one step adds beta
-- coefficient(np.sqrt(schedule.beta[t]), x_prev)
-+ coefficient(schedule.beta[t], x_prev)
+- c(np.sqrt(schedule.beta[t])) * noise
++ c(schedule.beta[t]) * noise
 > test_forward.py
 
 forward.py: two steps lack alpha
@@ -407,19 +368,19 @@ forward.py: two steps lack alpha
 + beta[t] + beta[t - 1]
 > test_forward.py
 
-posterior.py: (26) with alpha_bar
-- np.sqrt(schedule.alpha[t]) * variance[t - 1]
-+ np.sqrt(schedule.alpha_bar[t]) * variance[t - 1]
+schedules.py: (26) with alpha_bar
+- _from_1(np.sqrt(self.alpha[1:])
++ _from_1(np.sqrt(self.alpha_bar[1:])
 > test_posterior.py
 
-posterior.py: (26) off by one
-- schedule.sqrt_alpha_bar[t - 1] * (schedule
-+ schedule.sqrt_alpha_bar[t] * (schedule
+schedules.py: (26) off by one
+- _from_1(self.sqrt_alpha_bar[:-1]
++ _from_1(self.sqrt_alpha_bar[1:]
 > test_posterior.py
 
 targets.py: (28) with a wrong sign
-- coefficient(inverse_signal, x_t) * x_t -
-+ coefficient(inverse_signal, x_t) * x_t +
+- c(inverse_signal) * x_t - c(
++ c(inverse_signal) * x_t + c(
 > test_targets.py
 
 posterior.py: (29) without root
@@ -458,8 +419,8 @@ gaussians.py: (37) lacks a square
 > test_gaussians.py
 
 elbo.py: L_T with a wrong sign
-- return -kl_isotropic(mean, variance,
-+ return kl_isotropic(mean, variance,
+- return -divergence(mean, variance,
++ return divergence(mean, variance,
 > test_elbo.py
 
 elbo.py: bound lacks L_T
@@ -468,8 +429,8 @@ elbo.py: bound lacks L_T
 > test_elbo.py
 
 elbo.py: KL to the wrong mean
-- -kl_isotropic(posterior_mean, posterior_variance, mean,
-+ -kl_isotropic(x0, posterior_variance, mean,
+- -divergence(mean_1, var_1, mean,
++ -divergence(x0, var_1, mean,
 > test_elbo.py
 
 losses.py: (35) as printed, without alpha
@@ -483,8 +444,8 @@ losses.py: (35) lacks a square
 > test_losses.py
 
 losses.py: x0 weight lacks a square
-- * c_x0**2
-+ * c_x0
+- schedule.c_x0[t] ** 2
++ schedule.c_x0[t]
 > test_losses.py
 
 losses.py: constant with a wrong sign
@@ -539,66 +500,31 @@ samplers.py: trajectory backwards
 """
 
 
-def parse(text):
-    pattern = r"^(\S+): (.+)\n- (.+)\n\+ (.+)\n> (\S+)$"
-    blocks = text.strip().split("\n\n")
-    return [Mutation(*re.fullmatch(pattern, block).groups()) for block in blocks]
-
-
-def copy_project(folder):
-    """What the inner tests need, without compiled files: those could outlive a mutation."""
-    ignore = shutil.ignore_patterns("__pycache__", "benchmarks")
-    for name in ("ddpm_np", "backends", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "probe.py").write_text(PROBE)
-
-
-def run_tests(folder, test):
-    """Run one file or test against the package in ``folder``, up to the first failure."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HYPOTHESIS_PROFILE": "mutation",
-    }
-    environment.pop("PYTEST_ADDOPTS", None)
-    options = ["-x", "-q", "--tb=line", "-p", "probe", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "--rootdir", str(folder), f"tests/{test}"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 @pytest.mark.parametrize("mutation", parse(MUTATIONS), ids=lambda m: f"{m.file}: {m.name}")
 def test_mistake_is_caught(tmp_path, mutation):
     copy_project(tmp_path)
-    path = tmp_path / "ddpm_np" / mutation.file
-    source = path.read_text()
-    assert source.count(mutation.right) == 1, "the fragment must occur once: the source has changed"
-    path.write_text(source.replace(mutation.right, mutation.wrong))
-    result = run_tests(tmp_path, mutation.test)
-    # 1 is a failed test; anything else is no verdict (2 and above: nothing could be collected)
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert re.search(r"^FAILED tests/", result.stdout, re.MULTILINE), result.stdout
-    print(re.search(r"^FAILED tests/(.*)", result.stdout, re.MULTILINE)[1])
+    plant(tmp_path / "ddpm_np" / mutation.file, mutation.right, mutation.wrong)
+    assert_caught(*run_tests(tmp_path, mutation.test))
 
 
-@pytest.mark.parametrize("test", sorted({m.test for m in parse(MUTATIONS)}))
-def test_without_a_mistake_all_is_well(tmp_path, test):
+CONTROLS: dict[str, set[str]] = {}
+for mutation in parse(MUTATIONS):
+    CONTROLS.setdefault(mutation.test.partition("::")[0], set()).add(mutation.test)
+
+
+@pytest.mark.parametrize("tests", CONTROLS.values(), ids=CONTROLS)
+def test_without_a_mistake_all_is_well(tmp_path, tests):
+    """Else a failure would be that of the copy. One example each: the suite itself has the others."""
     copy_project(tmp_path)
-    result = run_tests(tmp_path, test)
-    assert result.returncode == 0, result.stdout + result.stderr
+    status, output = run_tests(tmp_path, *tests, profile="control")
+    assert status == 0, output
 
 
 def test_a_package_that_is_not_the_copy_is_no_verdict(tmp_path):
     copy_project(tmp_path)
     shutil.move(tmp_path / "ddpm_np", tmp_path / "elsewhere" / "ddpm_np")
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import sys; sys.path.append({str(tmp_path / 'elsewhere')!r})"
+    (tmp_path / "probe.py").write_text(
+        f"import sys; sys.path.append({str(tmp_path / 'elsewhere')!r})\n"
+        + (tmp_path / "probe.py").read_text()
     )
-    assert run_tests(tmp_path, "test_ops.py").returncode == 9
+    assert run_tests(tmp_path, "test_ops.py")[0] == 9

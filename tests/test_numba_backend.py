@@ -49,7 +49,7 @@ for denoiser, shape, steps, batch, how in (
 
 COMPARE = """
 import numpy as np
-from backends import numba_tiles
+from backends import numba_products, numba_tiles
 from backends.numba_backend import conv2d, conv2d_backward
 from backends.numba_backend import residual_mlp, residual_mlp_backward, residual_mlp_loss
 from ddpm_np.nn import ops
@@ -70,7 +70,7 @@ def near(found, expected):
 for rows in (0, 1, 3, 4, 15, 16, 33, 70):
     for columns in (1, 4, 17, 32, 100):
         a, turned = draw(rows, columns), np.full((columns, rows), np.nan, np.float32)
-        numba_tiles.transpose(a, turned)
+        numba_products.transpose(a, turned)
         np.testing.assert_array_equal(turned, a.T)
 for rows, n in ((1, 5), (37, 70), (150, 33)):
     hidden = 0.1 * draw(2, n, n), draw(2, n)

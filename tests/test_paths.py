@@ -234,7 +234,7 @@ def test_bad_noise():
     schedule, x0 = linear_schedule(3), np.zeros((2, 1))
     with pytest.raises(ValueError, match="noise must be a function of t or an array of shape"):
         draw_path(schedule, x0, np.zeros((3, 2, 1)))
-    with pytest.raises(ValueError, match="noise must have the shape of x_prev"):
+    with pytest.raises(ValueError, match="noise must have the shape of x0"):
         draw_path(schedule, x0, lambda t: np.zeros((2, 2)))
     with pytest.raises(TypeError, match="x0 must have a real floating dtype"):
         draw_path(schedule, np.zeros((2, 1), int), np.zeros((4, 2, 1)))

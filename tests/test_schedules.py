@@ -83,7 +83,8 @@ CASES = {
 }
 # At the greatest length, which takes mpmath a second each, every schedule with one setting.
 VARIANTS = ("linear_falling", "sigmoid_width", "cosine_s")
-MANY = [(n, T) for n in CASES for T in LENGTHS if T < 100_000 or n not in VARIANTS]
+MANY = [(n, T) for n in CASES for T in LENGTHS[:-1]]
+MANY += [pytest.param(n, LENGTHS[-1], marks=pytest.mark.slow) for n in CASES if n not in VARIANTS]
 
 
 @pytest.mark.parametrize(("name", "T"), MANY)

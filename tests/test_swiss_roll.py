@@ -20,13 +20,16 @@ from ddpm_np.training import init_state
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "swiss_roll.py"
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"},
-    **{"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
-}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT.pop("PYTHONWARNINGS", None)
 TINY = {
-    **{"--steps": 30, "--hidden-size": 8, "--hidden-layers": 1, "--timesteps": 25, "--samples": 50},
-    **{"--batch-size": 16, "--backend": "numpy"},
+    "--steps": 30,
+    "--batch-size": 16,
+    "--hidden-size": 8,
+    "--hidden-layers": 1,
+    "--timesteps": 25,
+    "--samples": 50,
+    "--backend": "numpy",
 }
 FILES = {"checkpoint.npz", "metrics.jsonl", "summary.json"}
 PICTURES = {"samples.png", "trajectory.png", "elbo.png", "loss.png", "schedule.png"}
@@ -92,6 +95,19 @@ def script():
     return module
 
 
+@pytest.fixture
+def here(script, monkeypatch, capsys):
+    """As ``call``, but in this process, which starts faster, and where warnings are errors."""
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+
+    def run(out, *flags, **settings):
+        status = script.main(arguments(out, *flags, **settings))
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess((), status, said.out, said.err)
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run with the tiny settings and without pictures: its folder, and what it printed."""
@@ -129,19 +145,21 @@ def test_a_run_writes_its_files_and_says_what_it_does(finished):
     assert {path.name for path in out.iterdir()} == FILES
     assert result.stderr == ""
     said = result.stdout
-    for text in ("backend: numpy on cpu", "training: step 30 of 30, loss ", "50 points over 25 steps",
-                 "gap of the oracle", f"everything is in {out}"):  # fmt: skip
+    assert said.startswith("backend: numpy on cpu\n")
+    for text in ("training: step 30 of 30, loss ", "50 points over 25 steps", "gap of the oracle"):
         assert text in said
+    assert said.endswith(f"everything is in {out}\n")
 
 
 def test_the_summary_has_every_key_and_its_nats_add_up(finished):
     summary = json.loads((finished[0] / "summary.json").read_text())
-    promised = {
-        "backend": str, "device": str, "steps": int, "train_seconds": float, "steps_per_second": float,
-        "sample_seconds": float, "nats": dict, "entropy": float, "gap": float, "oracle_gap": float,
-        "sliced_w2": float, "sliced_w2_floor": float, "seed": int,
-    }  # fmt: skip
-    assert {name: type(summary[name]) for name in promised} == promised
+    floats = (
+        *("train_seconds", "steps_per_second", "sample_seconds"),
+        *("entropy", "gap", "oracle_gap", "sliced_w2", "sliced_w2_floor"),
+    )
+    types = dict.fromkeys(floats, float) | {"backend": str, "device": str, "nats": dict}
+    types |= {"steps": int, "seed": int}
+    assert {name: type(summary[name]) for name in types} == types
     nats = summary["nats"]
     assert nats.keys() == {"L_T", "L_mid", "L_0", "elbo", "elbo_se"}
     assert all(type(value) is float for value in nats.values())
@@ -165,8 +183,8 @@ def test_the_log_ends_with_the_last_step(finished):
     assert 0 < record["learning_rate"] < 4e-3
 
 
-def test_pictures_are_drawn_and_the_chain_animated(tmp_path):
-    result = call(tmp_path / "run", "--animate", plots=True)
+def test_pictures_are_drawn_and_the_chain_animated(here, tmp_path):
+    result = here(tmp_path / "run", "--animate", plots=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | PICTURES | {"reverse.gif"}
     for name in PICTURES:
@@ -179,21 +197,6 @@ def test_pictures_are_drawn_and_the_chain_animated(tmp_path):
         assert image.n_frames == 26
 
 
-def test_the_same_command_gives_the_same_bits_and_another_seed_others(finished, tmp_path):
-    assert call(tmp_path / "again").returncode == 0
-    assert call(tmp_path / "other", seed=1).returncode == 0
-    assert arrays(tmp_path / "again") == arrays(finished[0])
-    assert (
-        arrays(tmp_path / "again")[0]["params/weight"] != arrays(tmp_path / "other")[0]["params/weight"]
-    )
-    again, first = (
-        json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "again", finished[0])
-    )
-    for timing in ("train_seconds", "steps_per_second", "sample_seconds"):
-        del again[timing], first[timing]
-    assert again == first
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -203,13 +206,12 @@ def test_the_same_command_gives_the_same_bits_and_another_seed_others(finished, 
     ],
     ids=lambda settings: settings["target"],
 )
-def test_other_choices_run_too(script, tmp_path, monkeypatch, capsys, settings):
-    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+def test_other_choices_run_too(here, tmp_path, settings):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the prior is off")
-        assert script.main(arguments(tmp_path / "run", **settings)) == 0
+        result = here(tmp_path / "run", **settings)
+    assert (result.returncode, result.stderr) == (0, "")
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
-    assert capsys.readouterr().err == ""
 
 
 def test_auto_takes_a_backend_and_says_which(tmp_path):
@@ -250,7 +252,7 @@ def test_a_prior_that_is_off_is_explained_once(tmp_path):
         *[("--backend", value) for value in ("torch", "")],
         ("--unknown", "1"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_value_is_one_sentence_and_status_2(script, tmp_path, monkeypatch, capsys, flag, value):
     monkeypatch.setattr(sys, "argv", ["swiss_roll.py"])
     with pytest.raises(SystemExit) as caught:
@@ -260,19 +262,14 @@ def test_a_bad_value_is_one_sentence_and_status_2(script, tmp_path, monkeypatch,
     assert usage.startswith("usage: ")
     assert flag in error
     assert error.count("\n") == 1
+    if f"{flag}={value}" == "--timesteps=10":
+        assert error.startswith("--timesteps 10 --schedule scaled_linear: T must exceed 20")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_bad_value_on_the_real_command_line(tmp_path):
-    result = call(tmp_path / "run", timesteps=10)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert "Traceback" not in result.stderr
-    assert "--timesteps 10 --schedule scaled_linear: T must exceed 20" in result.stderr.splitlines()[-1]
 
 
 @posix
 @pytest.mark.parametrize("where", ["a file", "below a file", "/proc/nothing/here", "too long a name"])
-def test_an_impossible_folder_is_one_sentence(tmp_path, where):
+def test_an_impossible_folder_is_one_sentence(here, tmp_path, where):
     (tmp_path / "file").write_text("kept")
     folder = {
         "a file": tmp_path / "file",
@@ -280,7 +277,7 @@ def test_an_impossible_folder_is_one_sentence(tmp_path, where):
         "/proc/nothing/here": Path("/proc/nothing/here"),
         "too long a name": tmp_path / ("x" * 300),
     }[where]
-    assert str(folder)[:12] in assert_refused(call(folder))
+    assert str(folder)[:12] in assert_refused(here(folder))
     assert contents(tmp_path) == {"file": b"kept"}
 
 
@@ -298,18 +295,22 @@ def test_a_backend_that_cannot_run_is_one_sentence(tmp_path):
 @posix
 @pytest.mark.parametrize(
     "settings",
-    [{"batch_size": 10**15}, {"batch_size": 10**10}, {"hidden_size": 10**9}, {"hidden_size": 10**15},
-     {"samples": 10**15}, {"samples": 10**10}],
+    [
+        *[{"batch_size": size} for size in (10**15, 10**10)],
+        *[{"hidden_size": size} for size in (10**15, 10**9)],
+        *[{"samples": size} for size in (10**15, 10**10)],
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_an_absurd_size_is_one_sentence(tmp_path, settings):
     result = call(tmp_path / "run", **settings, limits=[("RLIMIT_AS", 4 << 30)])
     assert "allocate" in assert_refused(result)
 
 
+@posix
 def test_an_absurd_number_of_times_is_one_sentence(tmp_path):
     result = call(tmp_path / "run", timesteps=10**15, limits=[("RLIMIT_AS", 4 << 30)])
-    assert result.returncode == 2
+    assert (result.returncode, result.stdout) == (2, "")
     assert "Traceback" not in result.stderr
     assert "--timesteps 1000000000000000" in result.stderr.splitlines()[-1]
 
@@ -335,9 +336,9 @@ def test_divergence_is_one_sentence(out, settings, said):
 # --- resuming -----------------------------------------------------------------------------
 
 
-def test_resuming_a_finished_run_goes_straight_to_the_evaluation(out):
+def test_resuming_a_finished_run_goes_straight_to_the_evaluation(here, out):
     before, summary = contents(out), json.loads((out / "summary.json").read_text())
-    result = call(out, "--resume")
+    result = here(out, "--resume")
     assert (result.returncode, result.stderr) == (0, "")
     assert "at step 30 of 30" in result.stdout
     assert "training: step" not in result.stdout
@@ -350,32 +351,40 @@ def test_resuming_a_finished_run_goes_straight_to_the_evaluation(out):
     assert again["sliced_w2"] == summary["sliced_w2"]
 
 
-def test_without_resume_a_run_starts_afresh(out):
+def test_without_resume_a_run_starts_afresh_and_another_seed_gives_other_bits(here, out):
+    before = arrays(out)[0]["params/weight"]
     (out / "metrics.jsonl").write_text('{"step": 1, "loss": 7.0, "learning_rate": 1.0}\n')
-    result = call(out, seed=5)
+    result = here(out, seed=5)
     assert (result.returncode, result.stderr) == (0, "")
     assert "training: step 30 of 30" in result.stdout
     assert arrays(out)[1]["configuration"]["seed"] == 5
+    assert arrays(out)[0]["params/weight"] != before
     assert [record["step"] for record in read_metrics(out / "metrics.jsonl")] == [30]
 
 
-def test_resuming_what_was_never_begun_begins_it(finished, tmp_path):
-    result = call(tmp_path / "run", "--resume")
+def test_resuming_what_was_never_begun_begins_it_and_ends_in_the_same_bits(here, finished, tmp_path):
+    result = here(tmp_path / "run", "--resume")
     assert (result.returncode, result.stderr) == (0, "")
     assert "starting at step 0" in result.stdout
     assert arrays(tmp_path / "run") == arrays(finished[0])
+    again, first = (
+        json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "run", finished[0])
+    )
+    for timing in ("train_seconds", "steps_per_second", "sample_seconds"):
+        del again[timing], first[timing]
+    assert again == first
 
 
-def test_resuming_at_the_start_gives_the_whole_run(finished, begun):
-    result = call(begun, "--resume")
+def test_resuming_at_the_start_gives_the_whole_run(here, finished, begun):
+    result = here(begun, "--resume")
     assert (result.returncode, result.stderr) == (0, "")
     assert arrays(begun) == arrays(finished[0])
     assert (begun / "metrics.jsonl").read_bytes() == (finished[0] / "metrics.jsonl").read_bytes()
 
 
-def test_variance_and_samples_may_change_when_resuming(out):
+def test_variance_and_samples_may_change_when_resuming(here, out):
     before = arrays(out)
-    result = call(out, "--resume", variance="posterior", samples=20)
+    result = here(out, "--resume", variance="posterior", samples=20)
     assert (result.returncode, result.stderr) == (0, "")
     assert arrays(out) == before
     assert json.loads((out / "summary.json").read_text())["variance"] == "posterior"
@@ -391,23 +400,31 @@ def test_variance_and_samples_may_change_when_resuming(out):
     ],
     ids=["truncated", "empty", "text", "flipped"],
 )
-def test_a_damaged_checkpoint_is_one_sentence_and_stays(out, damage):
+def test_a_damaged_checkpoint_is_one_sentence_and_stays(here, out, damage):
     path = out / "checkpoint.npz"
     path.write_bytes(damage(path.read_bytes()))
     before = contents(out)
-    assert str(path) in assert_refused(call(out, "--resume"))
+    assert str(path) in assert_refused(here(out, "--resume"))
     assert contents(out) == before
 
 
-def test_a_foreign_checkpoint_is_one_sentence_that_names_every_difference(out):
+def test_a_foreign_checkpoint_is_one_sentence_that_names_every_difference(here, out):
     before = contents(out)
     was = json.loads((out / "summary.json").read_text())["configuration"]
     changed = {
-        **{"steps": 40, "batch_size": 8, "hidden_size": 4, "hidden_layers": 2, "timesteps": 30},
-        **{"schedule": "cosine", "target": "v", "learning_rate": 0.5, "seed": 3, "dtype": "float64"},
+        "steps": 40,
+        "batch_size": 8,
+        "hidden_size": 4,
+        "hidden_layers": 2,
+        "timesteps": 30,
+        "schedule": "cosine",
+        "target": "v",
+        "learning_rate": 0.5,
+        "seed": 3,
+        "dtype": "float64",
     }
     assert was.keys() == changed.keys() | {"backend", "noise"}
-    message = assert_refused(call(out, "--resume", **changed))
+    message = assert_refused(here(out, "--resume", **changed))
     for name, value in changed.items():
         assert f"{name} was {was[name]!r} and is now {value!r}" in message
     assert "backend was" not in message
@@ -464,6 +481,18 @@ def test_no_room_for_a_picture_leaves_the_rest(finished, out):
 # --- stopped ------------------------------------------------------------------------------
 
 
+def start(out, *flags, preexec_fn=None, **settings):
+    """Start the script in a process of its own, to be stopped."""
+    return subprocess.Popen(
+        command(out, *flags, **settings),
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=preexec_fn,
+    )
+
+
 def wait_for(process, text):
     """Read what a run says until it says this."""
     for line in process.stdout:
@@ -483,10 +512,7 @@ def test_ctrl_c_is_one_sentence_and_the_resumed_run_ends_in_the_same_bits(tmp_pa
     assert call(tmp_path / "whole", **settings).returncode == 0
     out = tmp_path / "parts"
     for flags in ((), ("--resume",)):
-        process = subprocess.Popen(
-            command(out, *flags, **settings), env=ENVIRONMENT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c,
-        )  # fmt: skip
+        process = start(out, *flags, preexec_fn=hear_ctrl_c, **settings)
         with process:
             wait_for(process, "training: step")
             assert (out / "checkpoint.npz").exists()
@@ -521,10 +547,7 @@ def test_killed_at_thirty_random_moments_the_run_ends_in_the_same_bits(tmp_path,
     out, rng = tmp_path / "parts", np.random.default_rng(0)
     alive, torn, reached = 0, 0, [0]
     for k in range(30):
-        process = subprocess.Popen(
-            command(out, "--resume", **settings), env=ENVIRONMENT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        process = start(out, "--resume", **settings)
         with process:
             starting = k % 6 == 5
             if starting:

@@ -9,6 +9,7 @@ from ddpm_np.forward import q_sample
 from ddpm_np.posterior import posterior_mean_coefficients, q_posterior
 from ddpm_np.schedules import schedule_from_beta
 from ddpm_np.targets import (
+    eps_from_mean,
     eps_from_v,
     eps_from_x0,
     predicted_eps,
@@ -47,6 +48,8 @@ def test_conversions_invert_the_draw(case):
     assert_within(x0_from_v(schedule, x_t, t, v), x0, 16 * EPS * size)
     assert_within(eps_from_v(schedule, x_t, t, v), eps, 16 * EPS * size)
     assert_within(x0_from_mean(schedule, x_t, t, mean), x0, 16 * EPS * size / c_x0)
+    by_beta = size * np.sqrt(at(schedule.one_minus_alpha_bar, t, x0)) / at(schedule.beta, t, x0)
+    assert_within(eps_from_mean(schedule, x_t, t, mean), eps, 16 * EPS * by_beta)
 
 
 @given(cases(2))
@@ -133,7 +136,8 @@ def test_errors_where_alpha_bar_is_too_small():
         x0_from_mean(schedule, x, 400, x)
 
 
-CONVERSIONS = ["x0_from_eps", "eps_from_x0", "x0_from_mean", "x0_from_v", "eps_from_v"]
+CONVERSIONS = [f"x0_from_{target}" for target in ("eps", "mean", "v")]
+CONVERSIONS += [f"eps_from_{target}" for target in ("x0", "mean", "v")]
 
 
 @pytest.mark.parametrize("name", CONVERSIONS)

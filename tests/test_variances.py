@@ -250,7 +250,7 @@ def test_refuses_bad_arguments():
         variance_from_eps_error(SHORT, [0.0, 1.0, -1.0, 1.0, 1.0])
     with pytest.raises(ValueError, match="target must be one of"):
         optimal_variance(SHORT, predict, x0, noise=noise, target="noise")
-    with pytest.raises(ValueError, match="prediction must have the shape of x0"):
+    with pytest.raises(ValueError, match="prediction must have the shape of x_t"):
         optimal_variance(SHORT, lambda x_t, t: x_t[:1], x0, noise=noise)
     with pytest.raises(ValueError, match="noise must be a function of t or an array"):
         optimal_variance(SHORT, predict, x0, noise=x0)

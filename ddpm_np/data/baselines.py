@@ -2,8 +2,8 @@
 
 All are probabilities of integer levels k, so that they compare with the bound of a model with a
 discretised decoder: histograms, alone and mixed, and Gaussians, alone and mixed, as
-:mod:`ddpm_np.data.normal_mixtures` turns them into probabilities. Everything that has to be chosen is
-chosen on validation images, never on those of the test.
+:mod:`ddpm_np.data.normal_mixtures` turns them into probabilities. Every choice is made on validation
+images, never on test images.
 """
 
 import itertools
@@ -29,7 +29,7 @@ from ddpm_np.data.normal_mixtures import (
 from ddpm_np.randomness import METRIC, generator
 
 RIDGES = (1e-4, 3e-4, 1e-3)
-"""Candidates for what is added to covariances, in units of levels squared."""
+"""Candidates for what is added to the variances, in units of levels squared."""
 VALIDATION_DRAWS, TEST_DRAWS = 32, 256
 LARGEST_TABLE = 2 * 10**8
 """Entries of the largest table of images x pixels x levels that histograms are mixed from."""
@@ -47,7 +47,7 @@ class HistogramMixture(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """A model, fitted and chosen, and what it gives the test images."""
+    """A fitted model, its chosen settings, and its likelihood of the test images."""
 
     name: str
     settings: dict[str, float]
@@ -71,9 +71,9 @@ def fit_histograms(
     images : Levels
     levels, components : int
     smoothing : float
-        Images that the prior counts for, positive: no level is impossible.
+        How many images the prior counts as; positive, so that no level is impossible.
     rng : Generator
-        Draws the shares of the components in each image that the first round starts from.
+        Draws the components' shares in each image, from which the first round starts.
     """
     check_integer("components", components, 1)
     check_real("smoothing", smoothing, 0.0, math.inf)
@@ -114,13 +114,13 @@ def has_scikit_learn() -> bool:
 def fit_baselines(train: Levels, validation: Levels, test: Levels, levels: int) -> Iterator[Baseline]:
     """Fit every baseline to ``train``, choose by ``validation``, and score ``test``.
 
-    Arrays of shape (n, d). All random numbers are always the same. Images that are too large for
-    a mixture are not given it, nor those without scikit-learn the mixtures of Gaussians.
+    Arrays of shape (n, d). Random numbers do not change from call to call. Models that images are
+    too large for are left out, and mixtures of Gaussians where scikit-learn is missing.
 
     Yields
     ------
     Baseline
-        As they are done.
+        As soon as it is done.
     """
 
     def choose(

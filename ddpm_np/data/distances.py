@@ -1,7 +1,8 @@
 """Distances between two sets of samples, on the host: NumPy arrays of shape (n, d) and (m, d).
 
 All computations are in float64 and go through the samples in chunks, so that 10,000 points a
-side take some megabytes.
+side take some megabytes. TypeError or ValueError is raised unless x and y are finite NumPy arrays
+of shapes (n, d) and (m, d) with the same d, and for an argument out of range.
 """
 
 import math
@@ -33,21 +34,15 @@ def sliced_wasserstein(x: Samples, y: Samples, *, projections: int = 128, seed: 
     x : array, shape (n, d)
     y : array, shape (m, d)
     projections : int
-        Number of directions, uniform on the unit sphere. With d = 1 there is but one, and the
+        Number of directions, uniform on the unit sphere. With d = 1 there is only one, and the
         result is the exact W2.
     seed : int or numpy.random.Generator
-        For the directions. The same seed gives distances that can be compared.
+        For the directions. Distances with the same seed can be compared.
 
     Returns
     -------
     float
         In units of x.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If x and y are not finite NumPy arrays of shapes (n, d) and (m, d) with one d, or
-        projections is no integer >= 1.
     """
     x, y = _check_pair(x, y)
     count, rng = check_integer("projections", projections, 1), as_generator(seed)
@@ -67,23 +62,8 @@ def energy_distance(x: Samples, y: Samples) -> float:
         D(x, y)^2 = 2 E|x - y| - E|x - x'| - E|y - y'|
 
     Expectations are over all pairs of points, a point with itself included (the V-statistic):
-    the distance between the two empirical distributions. It is 0 if they are equal, and
-    positive otherwise.
-
-    Parameters
-    ----------
-    x : array, shape (n, d)
-    y : array, shape (m, d)
-
-    Returns
-    -------
-    float
-        In square roots of the unit of x.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If x and y are not finite NumPy arrays of shapes (n, d) and (m, d) with one d.
+    the distance between the two empirical distributions, in square roots of the unit of x. It is 0
+    if they are equal, and positive otherwise.
     """
     x, y = _check_pair(x, y)
     between = _sum_over_pairs(x, y) / (len(x) * len(y))
@@ -107,9 +87,9 @@ def gaussian_mmd(
     x : array, shape (n, d)
     y : array, shape (m, d)
     bandwidth : float, optional
-        Positive. By default the median distance between points of both samples together,
-        of which at most 1,000 from each, evenly spaced, are looked at. Give the same number
-        to values that are to be compared.
+        Positive. By default the median distance between points of both samples together, taken
+        from at most 1,000 of each, evenly spaced. Give the same number for values that are to be
+        compared.
     unbiased : bool
         True leaves out the pairs of a point with itself (the U-statistic): right on average,
         so that it falls below 0 about half the time for equal laws. False keeps them (the
@@ -121,10 +101,9 @@ def gaussian_mmd(
 
     Raises
     ------
-    TypeError, ValueError
-        If x and y are not finite NumPy arrays of shapes (n, d) and (m, d) with one d, have
-        only one point and are to give an unbiased value, bandwidth is not positive, or is to
-        be chosen when most points coincide.
+    ValueError
+        Also if x or y has only one point and ``unbiased`` is True, or most points coincide and no
+        bandwidth is given.
     """
     x, y = _check_pair(x, y)
     if not isinstance(unbiased, bool):

@@ -1,7 +1,7 @@
-"""Arrays of other people's files: .npy and .npz, read without executing anything in them.
+"""Arrays from files that need not be trusted: .npy and .npz, read without executing anything.
 
-What a file declares is checked before memory is taken for it; what is wrong is a
-:class:`DataError`, one sentence.
+A header is checked against the bytes that are there before memory is allocated; whatever is wrong
+is a :class:`DataError`, one sentence.
 """
 
 import math
@@ -14,25 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_BYTES = 2**32
-"""The largest array that is read, unpacked."""
+"""Size of the largest array that is read, unpacked."""
 MOST_HEADER = 10_000
 """Bytes: NumPy's own limit for headers that are not trusted."""
 
 
 class DataError(RuntimeError):
-    """Data cannot be read or are not what they should be; one sentence that says which and why."""
+    """Data cannot be read or used; the message is a sentence that says why."""
 
 
 def read_array(path: str | os.PathLike[str], key: str) -> NDArray[Any]:
     """Read one array from an .npz file, by its name, or the array of an .npy file.
 
-    Nothing in the file is executed. Its header must agree with the bytes that are there, and with
-    ``MOST_BYTES``, before memory is taken for the array.
-
     Raises
     ------
     DataError
-        If there is no such file or array, or it is damaged, too large, or of Python objects.
+        If there is no such file or array, or it is damaged, too large (``MOST_BYTES``), or holds
+        Python objects.
     """
     path = Path(path)
     try:
@@ -48,7 +46,7 @@ def read_array(path: str | os.PathLike[str], key: str) -> NDArray[Any]:
                 raise DataError(f"{path} is neither an .npz nor an .npy file")
             with zipfile.ZipFile(file) as archive:
                 member = _member(archive, path, key)
-                if member.compress_size > size:  # zipfile would take memory for what is not there
+                if member.compress_size > size:  # zipfile would allocate memory for it
                     raise ValueError(f"it is to hold {member.compress_size} bytes, and has {size}")
                 with archive.open(member) as stream:
                     return _read_npy(stream, member.file_size)

@@ -12,7 +12,7 @@ from ddpm_np.data.files import DataError, read_array
 from ddpm_np.randomness import DATA, generator
 
 LEAST = 70
-"""Images that a split needs: ten each for validation and test."""
+"""The fewest images that can be split: ten each for validation and test."""
 MOST_CLASSES = 1000
 DIGITS_LEVELS = 17
 
@@ -35,7 +35,7 @@ class ImageData(NamedTuple):
     classes: tuple[int, ...]
 
     def fingerprint(self) -> str:
-        """Tell these data from others, in a few letters."""
+        """Return a short text that tells these data from others."""
         crc = zlib.crc32(self.images.tobytes())
         if self.labels is not None:
             crc = zlib.crc32(self.labels.tobytes(), crc)
@@ -43,7 +43,7 @@ class ImageData(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Which examples are for what; integer arrays that together hold each example once."""
+    """Indices of the examples for each purpose; together they hold every example once."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -54,8 +54,8 @@ def split(n: int) -> Split:
     """Cut n examples into three, at random but always the same way.
 
     A seventh each, rounded down, for test and validation, the rest for training: in this order
-    from the permutation of 0..n-1 by ``generator(0, DATA)``. It depends on n alone, on no seed of
-    a run, so that the figures of all runs are about the same test images.
+    from the permutation of 0..n-1 by ``generator(0, DATA)``. It depends on n alone, not on a run's
+    seed, so that all runs are measured on the same test images.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def load_images(
     Parameters
     ----------
     path : path
-        An .npz file of named arrays, or an .npy file of one; the content decides which.
+        An .npz file of named arrays, or an .npy file of one; the content decides, not the name.
     levels : int
         From 2 to 65536.
     key, labels_key : str
@@ -138,7 +138,7 @@ def load_images(
     Raises
     ------
     DataError
-        If the file cannot be read, or :func:`check_data` refuses what it holds.
+        If the file cannot be read, or :func:`check_data` refuses its arrays.
     """
     names = [key] if labels_key is None else [key, labels_key]
     arrays = [read_array(path, name) for name in names]
@@ -146,7 +146,7 @@ def load_images(
 
 
 def check_data(name: str, images: Any, labels: Any, levels: int, multiple: int = 1) -> ImageData:
-    """Return images of shape (n, H, W, C) and labels from 1, if they are what they should be.
+    """Check images and labels; return them as shape (n, H, W, C) and numbers from 1.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def check_data(name: str, images: Any, labels: Any, levels: int, multiple: int =
     Raises
     ------
     DataError
-        If they are not.
+        If a check fails.
     """
     images = np.asarray(images)
     if images.ndim not in (3, 4) or 0 in images.shape:

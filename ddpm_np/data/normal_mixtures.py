@@ -6,7 +6,7 @@ A density p of real z gives probabilities of levels k, shape (d,), in two ways:
     rounded      P(k) = P(clip(floor(z), 0, levels - 1) = k)
 
 They differ at the lowest and the highest level, which take the tails of p where z is clipped, as
-the edge bins of :func:`ddpm_np.discretised_gaussian` do. Where many pixels are blank, that is much.
+the edge bins of :func:`ddpm_np.discretised_gaussian` do. With many blank pixels that matters a lot.
 """
 
 import math
@@ -64,7 +64,7 @@ def fit_normal_mixture(
     seed = int(rng.integers(2**31))
     fit = GaussianMixture(components, reg_covar=ridge, init_params="k-means++", random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # more rounds do not help what is unseen
+        warnings.simplefilter("ignore", ConvergenceWarning)  # more rounds do not help on held-out data
         fit.fit(z)
     return NormalMixture(fit.weights_, fit.means_, fit.covariances_)
 
@@ -85,7 +85,7 @@ def dequantised_log_prob(model: NormalMixture, images: Levels, draws: int, rng: 
 
         log P(k) >= E log(mean over m = 1..draws of p(k + u_m)),  u_m ~ Uniform[0, 1]^d
 
-    Errs low on average, the less the more draws; ``draws = 1`` is the usual dequantisation bound.
+    Biased low, less so with more draws; ``draws = 1`` is the usual dequantisation bound.
     """
     check_integer("draws", draws, 1)
     logs = [normal_mixture_log_density(model, images + rng.random(images.shape)) for _ in range(draws)]
@@ -99,7 +99,7 @@ def rounded_log_prob(
     """Estimate log P(k) of a mixture that is rounded down and clipped, shape (n,).
 
     The log of an unbiased estimate of P(k), by :func:`rounded_draws`: exact for diagonal
-    covariances, else it errs low on average, very little.
+    covariances, else biased low, very slightly.
     """
     parts = [
         math.log(weight) + rounded_draws(mean, factor, images, levels, draws, rng)[1]
@@ -134,7 +134,7 @@ def rounded_draws(
     for j in range(images.shape[1]):
         centre = mean[j] + e[:, :, :j] @ factor[j, :j]
         a, b = (low[:, j] - centre) / factor[j, j], (high[:, j] - centre) / factor[j, j]
-        above = a > 0.0  # there the upper tail has the digits: mirror the interval
+        above = a > 0.0  # the upper tail is the accurate one there: mirror the interval
         a, b = np.where(above, -b, a), np.where(above, -a, b)
         log_a, log_b = log_ndtr(a), log_ndtr(b)
         log_mass = log_b + np.log1p(-np.exp(np.minimum(log_a - log_b, -1e-15)))
@@ -155,8 +155,8 @@ def refit_rounded(
 ) -> NormalMixture:
     """Fit a mixture to levels that are rounded and clipped, by Monte Carlo expectation maximisation.
 
-    Each round draws z given k from the present model (:func:`rounded_draws`), then sets weights,
-    means and covariances, plus ``ridge`` I, to those of the draws: pixels of level 0 spread below.
+    Each round draws z given k from the current model (:func:`rounded_draws`), then sets weights,
+    means and covariances, plus ``ridge`` I, to those of the draws: at level 0, z spreads below 0.
     """
     for _ in range(rounds):
         drawn = [

@@ -1,9 +1,9 @@
-"""Toy data: seeded draws from laws that are written down, host float64.
+"""Toy data: seeded draws from known laws, host float64.
 
-Every set has about unit size, so that nothing needs to be standardised before it meets the
-prior N(0, I). The mean and the standard deviation of each coordinate, as documented in each
-function, are those of the law at its default parameters, not of one draw. Draws are
-independent and identically distributed, also over arms, circles and modes.
+Every set has about unit scale, so that nothing needs to be standardised for the prior N(0, I). The
+mean and standard deviation of each coordinate that a function documents are those of the law at its
+default parameters, not of one draw. Draws are independent and identically distributed, also over
+arms, circles and modes.
 """
 
 import math
@@ -31,7 +31,7 @@ MIXTURE_1D_NOISE = 0.25
 
 
 def as_generator(seed: object) -> np.random.Generator:
-    """Return a generator as it is, or a fresh one for an int seed >= 0.
+    """Return a generator unchanged, or a new one for an int seed >= 0.
 
     Raises
     ------
@@ -49,17 +49,7 @@ def as_generator(seed: object) -> np.random.Generator:
 
 
 def swiss_roll_curve(u: Table) -> Samples:
-    """Spiral that the swiss roll is drawn around: (u cos u, u sin u) / 8.
-
-    Parameters
-    ----------
-    u : array, shape (n,)
-        Angles, in radians.
-
-    Returns
-    -------
-    array, shape (n, 2)
-    """
+    """Spiral that the swiss roll is drawn around, (u cos u, u sin u) / 8; (n,) to (n, 2)."""
     return np.stack([u * np.cos(u), u * np.sin(u)], axis=1) / 8.0
 
 

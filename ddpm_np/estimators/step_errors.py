@@ -13,15 +13,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Predictor, Table, check_arrays, check_finite, sum_features
+from ddpm_np._arrays import (
+    Array,
+    Predictor,
+    Table,
+    ask,
+    check_arrays,
+    check_finite,
+    check_table,
+    sum_features,
+)
 from ddpm_np._checks import check_choice
 from ddpm_np.decoders import Decoder
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.forward import q_sample
 from ddpm_np.losses import loss_constant, mean_loss_weight
-from ddpm_np.posterior import q_posterior
-from ddpm_np.reverse import model_mean
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.posterior import posterior_mean
+from ddpm_np.reverse import step_mean
+from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
 
@@ -55,23 +64,9 @@ def step_errors(
 ) -> StepErrors:
     """Measure what a network gets wrong at each step.
 
-    Parameters
-    ----------
-    schedule : Schedule
-    predict : callable (x_t, t) -> array of the shape of x_t
-    x0 : host array, shape (B, ...)
-        Observations; repeat them to average over more draws of x_t.
-    noise : callable t -> host array of the shape of x0
-        Standard normal draws.
-    target : {"eps", "x0", "mean", "v"}
-        What the network predicts.
-    asarray, to_numpy : callable
-        Bring host arrays to where ``predict`` computes, and results back.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not agree or x0 is not finite, or target is unknown.
+    x0 and the noise, a function of t, are on the host; ``asarray`` and ``to_numpy`` bring arrays to
+    where ``predict`` computes, and results back. Repeat x0 to average over more draws of x_t. What does
+    not agree is a TypeError or a ValueError.
     """
     T = check_schedule(schedule).T
     check_choice("target", target, TARGETS)
@@ -81,29 +76,18 @@ def step_errors(
     squared = np.zeros((T + 1, len(x0)))
     for t in range(T, 0, -1):
         x_t = q_sample(schedule, there, t, asarray(noise(t)))
-        mean = model_mean(schedule, x_t, t, predict(x_t, t), target)
-        truth, _ = q_posterior(schedule, there, x_t, t)
-        squared[t] = to_numpy(sum_features((truth - mean) ** 2))
+        mean = step_mean(schedule, x_t, t, ask(predict, x_t, t), target)
+        squared[t] = to_numpy(sum_features((posterior_mean(schedule, there, x_t, t) - mean) ** 2))
     return StepErrors(x0, squared, to_numpy(mean))
 
 
 def elbo_from_errors(schedule: Schedule, errors: StepErrors, sigma2: Table, decoder: Decoder) -> Elbo:
-    """Return the bound for any reverse variances, as :func:`ddpm_np.elbo_decomposition` would.
+    """The bound for any reverse variances, as :func:`ddpm_np.elbo_decomposition` has it.
 
         L_{t-1} = -weight[t] error[t] + const[t]
 
     with the weight of :func:`ddpm_np.mean_loss_weight` and the constant of
-    :func:`ddpm_np.loss_constant`.
-
-    Returns
-    -------
-    Elbo
-        On the host, float64, nats per example; L of shape (T + 1, B).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If sigma2 is no positive table of length T + 1.
+    :func:`ddpm_np.loss_constant`. Host float64.
     """
     T = check_schedule(schedule).T
     variances = check_table("sigma2", sigma2, T)

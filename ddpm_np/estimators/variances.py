@@ -7,6 +7,11 @@ As a function of sigma2[t] the expected term of the bound is
 
 with its only maximum at sigma2[t] = beta_tilde[t] + error[t]. At t = 1, where beta_tilde is 0 and
 mu_tilde is x_0, the same holds of L_0 with the Gaussian decoder.
+
+Variances are host float64 tables of length T + 1, whose entry 0 is 0. They are measured with one draw
+of x_t for each example and time, and fit these draws: take others for the bound. Arguments are those
+of :func:`ddpm_np.elbo_decomposition`; what does not agree is a TypeError or a ValueError. To measure
+waits for the device.
 """
 
 from collections.abc import Callable
@@ -19,6 +24,7 @@ from ddpm_np._arrays import (
     Predictor,
     Table,
     array_namespace,
+    ask,
     check_arrays,
     check_finite,
     noise_function,
@@ -27,7 +33,7 @@ from ddpm_np._arrays import (
 from ddpm_np._checks import check_choice, describe
 from ddpm_np.decoders import Decoder
 from ddpm_np.estimators.step_errors import StepErrors
-from ddpm_np.forward import q_sample
+from ddpm_np.forward import noised
 from ddpm_np.losses import eps_loss_weight
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target, predicted_eps
@@ -37,26 +43,12 @@ def variance_from_eps_error(schedule: Schedule, error: Table) -> Table:
     """Best reverse variances of a denoiser whose mean squared error is known.
 
         sigma2[t] = beta_tilde[t] + beta[t]^2 / (alpha[t] (1 - alpha_bar[t])) * error[t]
+        error[t] = E||eps - eps_theta(x_t, t)||^2 / d, finite and >= 0
 
     The factor turns an error of eps into one of the mean, M2 (34). From ``error = 0``, the noise
     known, to ``error = 1``, nothing known, this runs from beta_tilde[t] (25) to beta[t] / alpha[t].
-
-    Parameters
-    ----------
-    schedule : Schedule
-    error : Table, length T + 1
-        E||eps - eps_theta(x_t, t)||^2 / d, finite and >= 0; entry 0 is not used. For data
-        N(0, s2 I) and the best denoiser alpha_bar s2 / (alpha_bar s2 + 1 - alpha_bar).
-
-    Returns
-    -------
-    Table, length T + 1
-        Entry 0 is 0. Entry 1 is 0, and no variance, if error[1] is.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If error is no such table.
+    Entry 1 is 0, and no variance, if error[1] is. For data N(0, s2 I) and the best denoiser
+    error = alpha_bar s2 / (alpha_bar s2 + 1 - alpha_bar).
     """
     T = check_schedule(schedule).T
     values = np.array(error, dtype=np.float64)
@@ -76,31 +68,7 @@ def optimal_variance(
 ) -> Table:
     """Measure the best reverse variances of any denoiser, well trained or not.
 
-        sigma2[t] = beta_tilde[t] + E||mu_tilde - mu_theta||^2 / d
-
-    One draw of x_t per example and time. The table fits these draws: take others for the bound.
-
-    Parameters
-    ----------
-    schedule : Schedule
-    predict : callable (x_t, t) -> array of the shape of x_t
-        The network; ``t`` is an int.
-    x0 : array, shape (B, ...)
-        Observations.
-    noise : callable t -> array of the shape of x0, or array of shape (T + 1, B, ...)
-        Standard normal draws for x_t; entry 0 of an array is not used.
-    target : {"eps", "x0", "mean", "v"}
-        What the network predicts.
-
-    Returns
-    -------
-    Table, length T + 1
-        Host float64; entry 0 is 0. Waits for the device.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the arrays do not agree or are not finite, or target is unknown.
+    sigma2[t] = beta_tilde[t] + E||mu_tilde - mu_theta||^2 / d
     """
     error = _mean_squares(schedule, predict, x0, noise, target, lambda eps, eps_theta: eps - eps_theta)
     return variance_from_eps_error(schedule, error)
@@ -116,19 +84,9 @@ def analytic_dpm_variance(
 
     Bao et al. 2022 (arXiv 2201.06503), theorem 1, in this notation: if eps_theta = E[eps | x_t], then
     E||eps - eps_theta||^2 = d - E||eps_theta||^2, and x_t is enough, eps need not be known. For any
-    other denoiser this is not its best variance, :func:`optimal_variance` is. As there, the second
-    term is not let below 0. Parameters as :func:`optimal_variance`.
-
-    Returns
-    -------
-    Table, length T + 1
-        Host float64; entry 0 is 0. Waits for the device.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`optimal_variance`; and if E||eps_theta||^2 / d >= 1 at t = 1, where beta_tilde is
-        0 and no positive variance is left.
+    other denoiser the best variance is :func:`optimal_variance`, not this. As there, the second term is
+    never below 0. A ValueError if E||eps_theta||^2 / d >= 1 at t = 1, where beta_tilde is 0 and no
+    positive variance is left.
     """
     known = _mean_squares(schedule, predict, x0, noise, target, lambda _, eps_theta: eps_theta)
     if known[1] >= 1.0:
@@ -140,18 +98,12 @@ def analytic_dpm_variance(
 
 
 def best_variance(schedule: Schedule, errors: StepErrors, decoder: Decoder) -> Table:
-    """Reverse variances that give these observations the highest bound; measure it on others.
+    """Reverse variances that give these observations the highest bound, with any decoder.
 
         sigma2[t] = beta_tilde[t] + mean of error[t] / d,  2 <= t <= T
         sigma2[1] = argmax of the mean of decoder(x0, mean, sigma2[1])
 
-    As :func:`optimal_variance`, but for any decoder: its best variance is looked
-    for between beta_1 / 10^4 and 10 beta_1.
-
-    Returns
-    -------
-    Table, length T + 1
-        Entry 0 is 0.
+    The last is sought between beta_1 / 10^4 and 10 beta_1.
     """
     from scipy.optimize import minimize_scalar
 
@@ -186,10 +138,7 @@ def _mean_squares(
     means = []
     for t in range(1, T + 1):
         eps = draw(t)
-        check_arrays(x0=x0, noise=eps)
-        x_t = q_sample(schedule, x0, t, eps)
-        prediction = predict(x_t, t)
-        check_arrays(x0=x0, prediction=prediction)
-        eps_theta = predicted_eps(schedule, x_t, t, prediction, target)
+        x_t = noised(schedule, x0, t, eps)
+        eps_theta = predicted_eps(schedule, x_t, t, ask(predict, x_t, t), target)
         means.append(xp.mean(part(eps, eps_theta) ** 2))
     return np.concatenate([[0.0], to_host(array_namespace(x0).stack(means))])

@@ -51,7 +51,7 @@ def principal_axes(mean: Table, covariance: Table) -> tuple[Table, Table, Table]
 
 
 def finite_array(name: str, values: object) -> NDArray[np.float64]:
-    """Return finite host values as a float64 array of its own."""
+    """Return finite host values as a new float64 array."""
     try:
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):

@@ -43,7 +43,7 @@ def weigh_means(
 def _weigh_chunk(
     z: Array, shift: Array | float, log_weights: Array, means: Array
 ) -> tuple[Array, Array]:
-    """Do so for one chunk; z is x in standard deviations, and ``shift`` brings the means there."""
+    """Weigh one chunk; z is x in standard deviations, and ``shift`` scales the means to match."""
     xp = array_namespace(z)
     logits = xp.zeros((z.shape[0], means.shape[0]), dtype=z.dtype, device=device(z))
     for i in range(z.shape[1]):

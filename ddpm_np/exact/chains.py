@@ -2,6 +2,11 @@
 
 If mu_theta(x_t, t) is linear in x_t, all of x_0 ... x_T is one Gaussian. The three sides of
 log p_theta(x_0) = ELBO + KL are computed here from three different factorisations of it.
+
+Everything is host float64, in nats, with nothing sampled; only :meth:`LinearGaussianChain.mean`
+takes arrays of any library. x0 has shape (B, d), and results have one entry per example, shape
+(B,), unless said otherwise. TypeError or ValueError is raised for arguments of another kind or
+shape.
 """
 
 from dataclasses import dataclass
@@ -11,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Samples, Table, check_arrays, device
+from ddpm_np._arrays import Array, Samples, Table, check_arrays, check_table, device
 from ddpm_np._checks import check_integer, describe
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.exact._gaussian import finite_array, gaussian_points
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.losses import loss_constant
 from ddpm_np.posterior import posterior_mean_coefficients
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.schedules import Schedule, check_schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +32,16 @@ class LinearGaussianChain:
 
         p(x_T) = N(0, I),  p_theta(x_{t-1} | x_t) = N(slopes[t] x_t + offsets[t], sigma2[t] I)
 
+    The tables are finite and read-only; entry 0 of each is not used.
+
     Parameters
     ----------
     schedule : Schedule
         Of q.
     slopes : array, shape (T + 1, d, d)
-        Entry 0 of each is not used. Host float64, read-only.
     offsets : array, shape (T + 1, d)
     sigma2 : Table, length T + 1
         Reverse variances, positive.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the shapes do not agree or a value is not finite.
     """
 
     schedule: Schedule
@@ -70,21 +71,7 @@ class LinearGaussianChain:
     def mean(self, x_t: Array, t: int) -> Array:
         """Model mean, mu_theta(x_t, t) = slopes[t] x_t + offsets[t]; a ``predict`` with target "mean".
 
-        Parameters
-        ----------
-        x_t : array, shape (B, d)
-            Of any library.
-        t : int
-            1 <= t <= T.
-
-        Returns
-        -------
-        array, shape of x_t
-
-        Raises
-        ------
-        TypeError, ValueError
-            If t is not an integer in range or x_t no real floating array of shape (B, d).
+        x_t has shape (B, d), of any library, and 1 <= t <= T.
         """
         xp = check_arrays(x_t=x_t)
         t = check_integer("t", t, 1, self.schedule.T)
@@ -97,42 +84,19 @@ class LinearGaussianChain:
     def log_density(self, x0: Samples) -> Table:
         """Exact log-likelihood, log p_theta(x_0), M2 (2): x_T ... x_1 integrated out one by one.
 
-            m_{t-1} = slopes[t] m_t + offsets[t],  P_{t-1} = slopes[t] P_t slopes[t]^T + sigma2[t] I
-            log p(x_0) = log N(x_0; m_0, P_0),  from m_T = 0, P_T = I
-
-        Parameters
-        ----------
-        x0 : array, shape (B, d)
-            On the host, as in all that follows.
-
-        Returns
-        -------
-        array, shape (B,)
-            Nats.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If x0 is no real floating NumPy array of shape (B, d).
+        m_{t-1} = slopes[t] m_t + offsets[t],  P_{t-1} = slopes[t] P_t slopes[t]^T + sigma2[t] I
+        log p(x_0) = log N(x_0; m_0, P_0),  from m_T = 0, P_T = I
         """
         means, factors = self._marginals
         white = np.linalg.solve(factors[0], (self._check(x0) - means[0]).T)
         log_det = np.sum(np.log(np.abs(np.diag(factors[0]))))
-        result: Table = -0.5 * np.sum(white**2, axis=0) - log_det - 0.5 * self.d * LOG_2PI
-        return result
+        return -0.5 * np.sum(white**2, axis=0) - log_det - 0.5 * self.d * LOG_2PI
 
     def elbo(self, x0: Samples) -> Elbo:
         """Exact bound, term by term, M2 (19): the KL terms averaged over x_t in closed form.
 
-            L_{t-1} = -E||posterior mean - mean||^2 / (2 sigma2[t]) + const,  M2 (32)
-            E||B x_t + b||^2 = ||B sqrt(alpha_bar[t]) x_0 + b||^2 + (1 - alpha_bar[t]) ||B||^2
-
-        Parameters, errors as :meth:`log_density`.
-
-        Returns
-        -------
-        Elbo
-            Nats, host float64; nothing is sampled.
+        L_{t-1} = -E||posterior mean - mean||^2 / (2 sigma2[t]) + const,  M2 (32)
+        E||B x_t + b||^2 = ||B sqrt(alpha_bar[t]) x_0 + b||^2 + (1 - alpha_bar[t]) ||B||^2
         """
         x0, s = self._check(x0), self.schedule
         t = np.arange(1, s.T + 1)
@@ -152,13 +116,8 @@ class LinearGaussianChain:
     def expected_step_log_density(self, x0: Samples) -> Table:
         """E over q(x_{t-1}, x_t | x_0) of log p_theta(x_{t-1} | x_t), for every t.
 
-        x_{t-1} and x_t are drawn in that order, by (22) and (20); q(x_{t-1} | x_t, x_0) has no part.
-        Parameters, errors as :meth:`log_density`.
-
-        Returns
-        -------
-        array, shape (T + 1, B)
-            Nats; entry 0 is 0.
+        x_{t-1} and x_t are drawn in that order, by (22) and (20); q(x_{t-1} | x_t, x_0) plays no part.
+        Shape (T + 1, B); entry 0 is 0.
         """
         x0, s, A = self._check(x0), self.schedule, self.slopes[1:]
         signal, root_alpha = np.sqrt(s.alpha_bar), np.sqrt(s.alpha[1:])
@@ -172,19 +131,16 @@ class LinearGaussianChain:
         return _from_1(steps)
 
     def elbo_expanded(self, x0: Samples) -> Table:
-        """Exact bound from its expanded form, M2 (6); returns shape (B,), as ``elbo(x0).total``.
+        """Exact bound from its expanded form, M2 (6); equals ``elbo(x0).total``.
 
-            ELBO = E[log p(x_T)] + sum over t = 1..T of E[log p_theta(x_{t-1} | x_t)]
-                 + sum over t = 1..T of d/2 log(2 pi e beta[t])
-
-        Parameters, errors as :meth:`log_density`.
+        ELBO = E[log p(x_T)] + sum over t = 1..T of E[log p_theta(x_{t-1} | x_t)]
+             + sum over t = 1..T of d/2 log(2 pi e beta[t])
         """
         x0, s = self._check(x0), self.schedule
         square = s.alpha_bar[-1] * np.sum(x0**2, axis=1) + self.d * s.one_minus_alpha_bar[-1]
         entropies = 0.5 * self.d * (1.0 + LOG_2PI + np.log(s.beta[1:]))
         steps = self.expected_step_log_density(x0)[1:] + entropies[:, None]
-        result: Table = np.sum(steps, axis=0) - 0.5 * (square + self.d * LOG_2PI)
-        return result
+        return np.sum(steps, axis=0) - 0.5 * (square + self.d * LOG_2PI)
 
     def posterior(self) -> tuple[Table, Table, Table]:
         """Exact p_theta(x_{1:T} | x_0), as a Markov chain in the direction of q, by Bayes' rule.
@@ -193,12 +149,8 @@ class LinearGaussianChain:
             V[t]^-1 = P_t^-1 + slopes[t]^T slopes[t] / sigma2[t]
             K[t] = V[t] slopes[t]^T / sigma2[t],  k[t] = m_t - K[t] m_{t-1}
 
-        with m_t and P_t as in :meth:`log_density`.
-
-        Returns
-        -------
-        K, k, V : array, shapes (T + 1, d, d), (T + 1, d), (T + 1, d, d)
-            Entry 0 of each is 0.
+        with m_t and P_t as in :meth:`log_density`. K, k and V have shapes (T + 1, d, d),
+        (T + 1, d) and (T + 1, d, d); entry 0 of each is 0.
         """
         white, white_gain, white_offset = self._whitened_posterior()
         K, root = np.linalg.solve(white, white_gain), np.linalg.inv(white)
@@ -206,7 +158,7 @@ class LinearGaussianChain:
         return _from_1(K), _from_1(k), _from_1(root @ _transposed(root))
 
     def posterior_log_density(self, path: Array) -> Table:
-        """Log p_theta(x_{1:T} | x_0) of host paths, shape (T + 1, B, d); returns shape (B,), nats."""
+        """Log p_theta(x_{1:T} | x_0) of paths, shape (T + 1, B, d)."""
         path = finite_array("path", path)
         if path.ndim != 3 or path.shape[0] != self.schedule.T + 1 or path.shape[2] != self.d:
             raise ValueError(
@@ -215,8 +167,7 @@ class LinearGaussianChain:
         white, white_gain, white_offset = self._whitened_posterior()
         z = path[1:] @ _transposed(white) - path[:-1] @ _transposed(white_gain) - white_offset[:, None]
         log_det = np.sum(np.linalg.slogdet(white)[1])
-        result: Table = log_det - 0.5 * np.sum(z**2 + LOG_2PI, axis=(0, 2))
-        return result
+        return log_det - 0.5 * np.sum(z**2 + LOG_2PI, axis=(0, 2))
 
     def gap(self, x0: Samples) -> Table:
         """Exact gap of the bound, KL(q(x_{1:T} | x_0) || p_theta(x_{1:T} | x_0)), M2 p. 25.
@@ -225,13 +176,7 @@ class LinearGaussianChain:
                 E over q(x_{t-1} | x_0) of KL(q(x_t | x_{t-1}) || p_theta(x_t | x_{t-1}))
 
         By the chain rule, for both are Markov in the direction of q. It shares no term with
-        the bound, and with log_density the marginals m_t and P_t only.
-        Parameters, errors as :meth:`log_density`.
-
-        Returns
-        -------
-        array, shape (B,)
-            Nats, >= 0.
+        the bound, and with log_density only the marginals m_t and P_t. At least 0.
         """
         x0, s = self._check(x0), self.schedule
         white, white_gain, white_offset = self._whitened_posterior()
@@ -242,13 +187,12 @@ class LinearGaussianChain:
         spread = s.one_minus_alpha_bar[:-1] * np.sum(slopes**2, axis=(1, 2))
         excess = s.beta[1:] * np.sum(white**2, axis=(1, 2)) - self.d * (1.0 + np.log(s.beta[1:]))
         excess -= 2.0 * np.linalg.slogdet(white)[1]
-        result: Table = 0.5 * np.sum(np.sum(centre**2, axis=-1) + (spread + excess)[:, None], axis=0)
-        return result
+        return 0.5 * np.sum(np.sum(centre**2, axis=-1) + (spread + excess)[:, None], axis=0)
 
     def expected_elbo(self, mean: Table, covariance: Table) -> Elbo:
         """Terms of the bound averaged over data x_0 ~ N(mean, covariance), exactly; no batch axis.
 
-        They are quadratic in x_0, so :func:`gaussian_points`, where errors are explained, suffice.
+        They are quadratic in x_0, so the average over :func:`gaussian_points` is the expectation.
         """
         terms = self.elbo(gaussian_points(mean, covariance))
         return Elbo(*(np.mean(term, axis=-1) for term in terms))
@@ -279,7 +223,8 @@ class LinearGaussianChain:
     def _whitened_posterior(self) -> tuple[Table, Table, Table]:
         """W, W K and W k for t = 1..T, with K, k and V as in :meth:`posterior` and W^T W = V^-1.
 
-        With P = S S^T, B = A S / sigma and R^T R = I + B^T B, no difference of large numbers occurs:
+        With A = slopes[t], c = offsets[t], P = S S^T, B = A S / sigma and R^T R = I + B^T B, no
+        difference of large numbers occurs:
         W = R S^-1,  W K = R^-T B^T / sigma,  W k = R^-T S^-1 m - W K c.
         """
         means, factors = self._marginals

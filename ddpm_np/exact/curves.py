@@ -91,17 +91,9 @@ class NoisyCurve:
     def mixture(self, blur: float = 0.0) -> IsotropicMixture:
         """Mixture that stands for this law, to quadrature accuracy.
 
-        Parameters
-        ----------
-        blur : float
-            Standard deviation of the noise, >= 0 and in units of x_0, through which the
-            mixture will be seen. More noise takes fewer nodes; seen through less, the nodes
-            show as separate Gaussians.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If blur is out of range.
+        ``blur`` is the standard deviation, >= 0 and in units of x_0, of the noise through which the
+        mixture will be seen. More noise takes fewer nodes; seen through less, the nodes show as
+        separate Gaussians.
         """
         blur = check_real("blur", blur, 0.0, sys.float_info.max, closed=True)
         return _mixture(self, self._panels(blur))
@@ -134,7 +126,7 @@ class NoisyCurve:
     def _panels(self, blur: float) -> int:
         """Panels that resolve the law seen through ``blur``: 2, 3, 4, 6, 8, 12, 16, ...
 
-        Two at least, for the shape of the curve; a ladder, so that few mixtures serve all t.
+        At least two, for the shape of the curve; few values, so that few mixtures serve all t.
         """
         needed = self.length / (self.panel * math.hypot(self.std, blur))
         power: int = 2 ** max(1, math.ceil(math.log2(needed))) if needed > 2.0 else 2
@@ -147,7 +139,7 @@ class NoisyCurve:
         x_t: Array,
         t: Array | int,
     ) -> Array:
-        """Call a method of the mixtures, each of which serves the examples it can resolve."""
+        """Call a method, for each example, of the mixture with as many panels as its time needs."""
         xp = check_arrays(x_t=x_t)
         t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
         if isinstance(t, int):
@@ -190,7 +182,7 @@ def _arc(law: NoisyCurve) -> tuple[Table, Table]:
 
 @functools.lru_cache(maxsize=64)
 def _mixture(law: NoisyCurve, panels: int) -> IsotropicMixture:
-    """Mixture of panels of about equal arc length; the rule corrects for "about"."""
+    """Mixture of panels of nearly equal arc length; the weights take up the difference."""
     u, lengths = _arc(law)
     edges = np.interp(np.linspace(0.0, lengths[-1], panels + 1), lengths, u)
     points, weights = composite_rule(edges, NODES_PER_PANEL)
@@ -199,7 +191,7 @@ def _mixture(law: NoisyCurve, panels: int) -> IsotropicMixture:
 
 def _blur(schedule: Schedule, t: int) -> float:
     """Return the standard deviation of the noise in x_t / sqrt(alpha_bar[t])."""
-    # Capped where alpha_bar underflows: by then no node is told from another.
+    # Capped where alpha_bar underflows: by then no two nodes can be told apart.
     inverse_signal = math.exp(min(-0.5 * float(schedule.log_alpha_bar[t]), 300.0))
     return math.sqrt(schedule.one_minus_alpha_bar[t]) * inverse_signal
 

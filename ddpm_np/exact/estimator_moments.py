@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddpm_np._arrays import Table, check_arrays, sum_features
+from ddpm_np._arrays import Table, check_arrays, check_table, sum_features
 from ddpm_np._checks import describe
 from ddpm_np.estimators.three import posterior_entropy
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.losses import loss_constant
-from ddpm_np.schedules import Schedule, check_schedule, check_table
+from ddpm_np.schedules import Schedule, check_schedule
 
 
 class Moments(NamedTuple):
@@ -34,8 +34,9 @@ def linear_gaussian_moments(
 
         eps_theta(x_t, t) = slope[t] * x_t,  decoder N(mu_theta(x_1, 1), sigma2[1] I)
 
-    The Bayes-optimal denoiser of x_0 ~ N(0, s2 I) is one, with
-    slope = sqrt(1 - alpha_bar) / (alpha_bar s2 + 1 - alpha_bar). Needs O(T^2) memory.
+    The Bayes-optimal denoiser of x_0 ~ N(0, s2 I) is linear, with
+    slope = sqrt(1 - alpha_bar) / (alpha_bar s2 + 1 - alpha_bar). Moments are given x0, in nats and
+    squared nats. Needs O(T^2) memory.
 
     Parameters
     ----------
@@ -45,11 +46,6 @@ def linear_gaussian_moments(
     x0 : host array, shape (B, ...)
     sigma2 : Table, length T + 1
         Reverse variances.
-
-    Returns
-    -------
-    EstimatorMoments
-        Given x0; nats and squared nats.
 
     Raises
     ------

@@ -20,8 +20,8 @@ def gaussian_data_chain(
         slopes[t] = sqrt(alpha[t]) C_{t-1} C_t^-1
         offsets[t] = sqrt(alpha_bar[t-1]) beta[t] C_t^-1 mean
 
-    ``mean``, ``covariance`` and errors as :func:`ddpm_np.exact.gaussian_points`; the best reverse
-    variances, sigma2, are :func:`optimal_variance_gaussian`'s.
+    ``mean``, ``covariance`` and errors as for :func:`ddpm_np.exact.gaussian_points`; the best
+    reverse variances, sigma2, are those of :func:`optimal_variance_gaussian`.
     """
     T, (centre, axes, _) = check_schedule(schedule).T, principal_axes(mean, covariance)
     variances = _diffused_variances(schedule, covariance)
@@ -39,7 +39,7 @@ def optimal_variance_gaussian(schedule: Schedule, covariance: Table) -> Table:
     with C_t as in :func:`gaussian_data_chain`; for t >= 2 they maximise the expected L_{t-1},
     at t = 1 the expected L_0.
 
-    Returns a Table of length T + 1, entry 0 is 0; errors as :func:`ddpm_np.exact.gaussian_points`.
+    Length T + 1, entry 0 is 0; errors as for :func:`ddpm_np.exact.gaussian_points`.
     """
     variances = _diffused_variances(check_schedule(schedule), covariance)
     ratios = np.mean(variances[:-1] / variances[1:], axis=1)
@@ -49,8 +49,7 @@ def optimal_variance_gaussian(schedule: Schedule, covariance: Table) -> Table:
 def _diffused_variances(schedule: Schedule, covariance: Table) -> Table:
     """Eigenvalues of C_t, shape (T + 1, d)."""
     _, _, variances = principal_axes(np.zeros(len(np.atleast_1d(covariance))), covariance)
-    result: Table = schedule.alpha_bar[:, None] * variances + schedule.one_minus_alpha_bar[:, None]
-    return result
+    return schedule.alpha_bar[:, None] * variances + schedule.one_minus_alpha_bar[:, None]
 
 
 def _from_1(table: NDArray[Any]) -> NDArray[Any]:

@@ -3,6 +3,10 @@
 Diffusion keeps them in the family: if x_0 is drawn from a mixture with means m_k and standard
 deviation s, then x_t has means sqrt(alpha_bar[t]) m_k and variance
 alpha_bar[t] s^2 + 1 - alpha_bar[t], M2 (22) and (37).
+
+x and x_t are real floating arrays of any library, shape (B, d); t is an int, or where it says so an
+integer array of shape (B,). Tables are host float64. TypeError or ValueError is raised for
+arguments of another kind, or out of range.
 """
 
 import math
@@ -14,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, Samples, Table, check_arrays, check_times, coefficient
-from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np._checks import check_integer, check_real
 from ddpm_np.data import toy as data
 from ddpm_np.data.toy import Seed, as_generator
+from ddpm_np.exact._gaussian import finite_array
 from ddpm_np.exact._quadrature import cells_around
 from ddpm_np.exact._weigh import weigh_means
 from ddpm_np.gaussians import LOG_2PI
@@ -35,16 +40,11 @@ class IsotropicMixture:
     Parameters
     ----------
     weights : array, shape (K,)
-        Positive, with sum 1 (rounding is divided out). Host float64, read-only.
+        Positive, with sum 1 (rounding is divided out). Read-only.
     means : array, shape (K, d)
-        Host float64, read-only.
+        Read-only.
     std : float
         Positive.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the shapes do not agree or a value is out of range.
     """
 
     weights: Table
@@ -84,21 +84,10 @@ class IsotropicMixture:
         return self.means[chosen] + self.std * rng.standard_normal((n, self.d))
 
     def diffused(self, schedule: Schedule, t: int) -> "IsotropicMixture":
-        """Law of x_t when x_0 has this one, by M2 (22) and (37).
+        """Law of x_t when x_0 has this one, by M2 (22) and (37); 0 <= t <= T.
 
-            means_t = sqrt(alpha_bar[t]) * means
-            std_t^2 = alpha_bar[t] * std^2 + 1 - alpha_bar[t]
-
-        Parameters
-        ----------
-        schedule : Schedule
-        t : int
-            Time, 0 <= t <= T.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If t is not an integer in range.
+        means_t = sqrt(alpha_bar[t]) * means
+        std_t^2 = alpha_bar[t] * std^2 + 1 - alpha_bar[t]
         """
         t = check_integer("t", t, 0, check_schedule(schedule).T)
         signal = math.sqrt(schedule.alpha_bar[t])
@@ -106,64 +95,31 @@ class IsotropicMixture:
         return IsotropicMixture(self.weights, signal * self.means, std)
 
     def log_density(self, x: Array) -> Array:
-        """Log-density, log p(x).
+        """Log-density, log p(x), in nats; shape (B,).
 
-        Parameters
-        ----------
-        x : array, shape (B, d)
-            Beyond about 1e150 standard deviations (1e18 in float32) the result saturates.
-
-        Returns
-        -------
-        array, shape (B,)
-            Nats.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If x is not a real floating array of shape (B, d).
+        Beyond about 1e150 standard deviations (1e18 in float32) the result saturates.
         """
         self._check(x=x)
         log_total, _ = self._weigh(x, 1.0 / self.std, 1.0)
         return log_total - self.d * (math.log(self.std) + 0.5 * LOG_2PI)
 
     def score(self, x: Array) -> Array:
-        """Gradient of the log-density.
+        """Gradient of the log-density; shape (B, d).
 
-            score(x) = (E[mean | x] - x) / std^2
-
-        Parameters, errors as :meth:`log_density`.
-
-        Returns
-        -------
-        array, shape (B, d)
+        score(x) = (E[mean | x] - x) / std^2
         """
         self._check(x=x)
         _, centre = self._weigh(x, 1.0 / self.std, 1.0)
         return (centre - x) / self.std / self.std
 
     def posterior_x0(self, schedule: Schedule, x_t: Array, t: Array | int) -> Array:
-        """Bayes-optimal prediction of the observation, E[x_0 | x_t].
+        """Bayes-optimal prediction of the observation, E[x_0 | x_t]; shape (B, d), 1 <= t <= T.
 
             v = alpha_bar[t] std^2 + 1 - alpha_bar[t]
             E[x_0 | x_t] = (1 - alpha_bar[t]) / v * E[mean | x_t]
                          + sqrt(alpha_bar[t]) std^2 / v * x_t
 
-        Parameters
-        ----------
-        schedule : Schedule
-        x_t : array, shape (B, d)
-        t : int, or integer array of shape (B,)
-            Times, 1 <= t <= T.
-
-        Returns
-        -------
-        array, shape (B, d)
-
-        Raises
-        ------
-        TypeError, ValueError
-            If t is not an integer in range or x_t is not a real floating array of shape (B, d).
+        t may be an array.
         """
         self._check(x_t=x_t)
         t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
@@ -173,16 +129,12 @@ class IsotropicMixture:
         return shrink * centre + coefficient(signal * (self.std / variance) * self.std, x_t) * x_t
 
     def bayes_eps(self, schedule: Schedule, x_t: Array, t: Array | int) -> Array:
-        """Bayes-optimal prediction of the noise, E[eps | x_t].
+        """Bayes-optimal prediction of the noise, E[eps | x_t]; shape (B, d), 1 <= t <= T.
 
             E[eps | x_t] = sqrt(1 - alpha_bar[t]) / v * (x_t - sqrt(alpha_bar[t]) * E[mean | x_t])
 
         with v as in :meth:`posterior_x0`; this is -sqrt(1 - alpha_bar[t]) times the score of
-        x_t (Tweedie). Parameters, errors as :meth:`posterior_x0`.
-
-        Returns
-        -------
-        array, shape (B, d)
+        x_t (Tweedie). t may be an array.
         """
         self._check(x_t=x_t)
         t = check_times(t, check_schedule(schedule).T, x_t.shape[0])
@@ -192,25 +144,11 @@ class IsotropicMixture:
         return scale * (x_t - coefficient(signal, x_t) * centre)
 
     def entropy(self, *, nodes: int = 10) -> float:
-        """Differential entropy, -E[log p(x)], by quadrature.
+        """Differential entropy, -E[log p(x)], in nats, by quadrature; d <= 2.
 
         Composite Gauss-Legendre on the cells of a grid of side ``std``, as far as 9 std from
-        the means; the density in a cell is summed over the means near it.
-
-        Parameters
-        ----------
-        nodes : int
-            Nodes per cell and axis, >= 2. The default is converged to about 1e-11.
-
-        Returns
-        -------
-        float
-            Nats.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If nodes is out of range, or d > 2.
+        the means; the density in a cell is summed over the means near it. There are ``nodes`` per
+        cell and axis, >= 2; the default is converged to about 1e-11.
         """
         nodes = check_integer("nodes", nodes, 2)
         if self.d > 2:
@@ -220,7 +158,7 @@ class IsotropicMixture:
         means, log_weights = self.means / self.std, np.log(self.weights)
         total = 0.0
         for x, volume in cells_around(means, REACH, nodes):
-            # Each cell was asked for by a mean in here: one at most REACH + sqrt(d) away.
+            # A cell is there because of a mean at most REACH + sqrt(d) away, so one is near.
             low, high = x.min(axis=0) - REACH - 2, x.max(axis=0) + REACH + 2
             near = np.all((means > low) & (means < high), axis=1)
             log_p, _ = weigh_means(x, log_weights[near], means[near], 1.0, 1.0)
@@ -230,8 +168,7 @@ class IsotropicMixture:
 
     def _variance(self, schedule: Schedule, t: int | NDArray[np.integer[Any]]) -> Table:
         """Variance of x_t around its mean sqrt(alpha_bar[t]) m_k, M2 (37)."""
-        result: Table = schedule.alpha_bar[t] * self.std**2 + schedule.one_minus_alpha_bar[t]
-        return result
+        return schedule.alpha_bar[t] * self.std**2 + schedule.one_minus_alpha_bar[t]
 
     def _weigh(self, x: Array, inverse_std: float | Table, signal: float | Table) -> tuple[Array, Array]:
         return weigh_means(x, np.log(self.weights), self.means, inverse_std, signal)
@@ -255,14 +192,9 @@ def mixture_1d_exact() -> IsotropicMixture:
 
 
 def _as_array(name: str, values: object, ndim: int) -> Table:
-    """Return finite host values as a float64 array of its own."""
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must hold real numbers, got {describe(values)}") from None
+    """Return finite values as a non-empty float64 array with this number of axes."""
+    array = finite_array(name, values)
     if array.ndim != ndim or array.size == 0:
         wanted = "(K,)" if ndim == 1 else "(K, d)"
         raise ValueError(f"{name} must have shape {wanted} and not be empty, got {array.shape}")
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite, got {describe(values)}")
     return array

@@ -1,10 +1,8 @@
 """The identities of the variational bound, each as one function that returns its residual.
 
-A residual is left side minus right side, in nats, and zero up to rounding. Functions of a
-``path`` hold at any path, drawn from q or not, and for arrays of any library; those of a
+A residual is left side minus right side, in nats, of shape (B,), and zero up to rounding. Functions
+of a ``path`` hold at any path, drawn from q or not, and for arrays of any library; those of a
 :class:`~ddpm_np.exact.chains.LinearGaussianChain` hold in expectation, which is exact there.
-Every term of the bound is so known in three ways: in closed form, by Gauss-Hermite quadrature in
-one dimension, and by Monte Carlo with a standard error.
 """
 
 import math
@@ -41,22 +39,19 @@ from ddpm_np.targets import Target, training_target
 
 
 def jensen_gap_residual(chain: LinearGaussianChain, x0: Samples) -> Table:
-    """Gap of Jensen's inequality, M2 (3) and p. 25: log p_theta(x_0) - ELBO - KL(q || p_theta); (B,)."""
-    residual: Table = chain.log_density(x0) - chain.elbo(x0).total - chain.gap(x0)
-    return residual
+    """Gap of Jensen's inequality, M2 (3) and p. 25: log p_theta(x_0) - ELBO - KL(q || p_theta)."""
+    return chain.log_density(x0) - chain.elbo(x0).total - chain.gap(x0)
 
 
 def decomposition_residual(chain: LinearGaussianChain, x0: Samples) -> Table:
-    """Expanded against decomposed bound, in expectation, M2 (6) = (19); shape (B,)."""
-    residual: Table = chain.elbo_expanded(x0) - chain.elbo(x0).total
-    return residual
+    """Expanded against decomposed bound, in expectation, M2 (6) = (19)."""
+    return chain.elbo_expanded(x0) - chain.elbo(x0).total
 
 
 def model_bayes_residual(chain: LinearGaussianChain, path: Samples) -> Table:
-    """Bayes' rule for the model: log p(x_{0:T}) - log p(x_0) - log p(x_{1:T} | x_0); shape (B,)."""
+    """Bayes' rule for the model: log p(x_{0:T}) - log p(x_0) - log p(x_{1:T} | x_0)."""
     joint = model_path_log_density(path, chain.mean, chain.sigma2)
-    residual: Table = joint - chain.log_density(path[0]) - chain.posterior_log_density(path)
-    return residual
+    return joint - chain.log_density(path[0]) - chain.posterior_log_density(path)
 
 
 # --- on one path: (8) to (13), and the integrand's forms ----------------------------------
@@ -65,9 +60,7 @@ def model_bayes_residual(chain: LinearGaussianChain, path: Samples) -> Table:
 def bayes_rule_residual(schedule: Schedule, x0: Array, x_prev: Array, x_t: Array, t: int) -> Array:
     """Bayes' rule for one step, M2 (8), 2 <= t <= T.
 
-        log q(x_t | x_{t-1}, x_0) + log q(x_{t-1} | x_0) - log q(x_{t-1} | x_t, x_0) - log q(x_t | x_0)
-
-    Shape (B,).
+    log q(x_t | x_{t-1}, x_0) + log q(x_{t-1} | x_0) - log q(x_{t-1} | x_t, x_0) - log q(x_t | x_0)
     """
     forward = normal_log_density(x_t, *q_step_moments(schedule, x_prev, t))
     forward = forward + normal_log_density(x_prev, *q_moments(schedule, x0, t - 1))
@@ -76,30 +69,30 @@ def bayes_rule_residual(schedule: Schedule, x0: Array, x_prev: Array, x_t: Array
 
 
 def reversal_residual(schedule: Schedule, path: Array) -> Array:
-    """Two factorisations of log q(x_{1:T} | x_0), M2 (11)-(13); (11) and (12) are T = 2; shape (B,)."""
+    """Two factorisations of log q(x_{1:T} | x_0), M2 (11)-(13); (11) and (12) are T = 2."""
     return path_log_density(schedule, path) - reversed_path_log_density(schedule, path)
 
 
 def expanded_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
-    """Expanded integrand against log p_theta(x_{0:T}) - log q(x_{1:T} | x_0), M2 (3) = (6); (B,)."""
+    """Expanded integrand against log p_theta(x_{0:T}) - log q(x_{1:T} | x_0), M2 (3) = (6)."""
     ratio = model_path_log_density(path, mean, sigma2) - path_log_density(schedule, path)
     return elbo_integrand_expanded(schedule, path, mean, sigma2) - ratio
 
 
 def bayes_form_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
-    """Integrand with every step turned around by Bayes' rule, M2 (6) = (9); shape (B,)."""
+    """Integrand with every step turned around by Bayes' rule, M2 (6) = (9)."""
     expanded = elbo_integrand_expanded(schedule, path, mean, sigma2)
     return expanded - elbo_integrand_bayes(schedule, path, mean, sigma2)
 
 
 def telescoping_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
-    """Integrand before and after the marginals telescope, M2 (9) = (10); shape (B,)."""
+    """Integrand before and after the marginals telescope, M2 (9) = (10)."""
     bayes = elbo_integrand_bayes(schedule, path, mean, sigma2)
     return bayes - elbo_integrand_reversed(schedule, path, mean, sigma2)
 
 
 def consistency_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
-    """Integrand in consistency form, over triples, L 6.1 = M2 (6); shape (B,)."""
+    """Integrand in consistency form, over triples, L 6.1 = M2 (6)."""
     consistency = elbo_integrand_consistency(schedule, path, mean, sigma2)
     return consistency - elbo_integrand_expanded(schedule, path, mean, sigma2)
 
@@ -110,7 +103,7 @@ def consistency_residual(schedule: Schedule, path: Array, mean: MeanFunction, si
 def vae_residual(
     schedule: Schedule, x0: Array, noise: Array, mean: MeanFunction, sigma2: Table
 ) -> Array:
-    """Diffusion with T = 1 against the bound of a VAE, on the same draw of x_1, M2 (7); shape (B,)."""
+    """Diffusion with T = 1 against the bound of a VAE, on the same draw of x_1, M2 (7)."""
     check_integer("schedule.T", schedule.T, 1, 1)
     bound = vae_bound(x0, diffusion_encoder(schedule), diffusion_decoder(mean, sigma2), noise)
     terms = elbo_decomposition(schedule, mean, x0, noise=lambda t: noise, sigma2=sigma2, target="mean")
@@ -118,7 +111,7 @@ def vae_residual(
 
 
 def two_layer_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
-    """Diffusion with T = 2 as a two-layer hierarchical VAE, L 2.2 = M2 (6); shape (B,)."""
+    """Diffusion with T = 2 as a two-layer hierarchical VAE, L 2.2 = M2 (6)."""
     check_integer("schedule.T", schedule.T, 2, 2)
     layers = diffusion_encoder(schedule), diffusion_decoder(mean, sigma2)
     bound = two_layer_integrand(path[0, ...], path[1, ...], path[2, ...], *layers)
@@ -126,7 +119,7 @@ def two_layer_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigm
 
 
 def hierarchy_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
-    """Diffusion as a hierarchical VAE of T layers, L 2.2 and D = M2 (6); shape (B,)."""
+    """Diffusion as a hierarchical VAE of T layers, L 2.2 and D = M2 (6)."""
     layers = diffusion_encoder(schedule), diffusion_decoder(mean, sigma2)
     bound = hierarchical_integrand([path[t, ...] for t in range(schedule.T + 1)], *layers)
     return bound - elbo_integrand_expanded(schedule, path, mean, sigma2)
@@ -140,9 +133,7 @@ def mean_form_residual(
 ) -> Array:
     """L_{t-1} from the posterior mean at (x_t, x_0), M2 (32), 2 <= t <= T.
 
-        L_{t-1} + ||posterior mean (26) - mean||^2 / (2 sigma2[t]) - const
-
-    Shape (B,).
+    L_{t-1} + ||posterior mean (26) - mean||^2 / (2 sigma2[t]) - const
     """
     truth, _ = q_posterior(schedule, x0, q_sample(schedule, x0, t, noise), t)
     return _weighted_form(schedule, x0, t, noise, mean, sigma2, "mean", truth)
@@ -153,9 +144,7 @@ def mean_from_noise_form_residual(
 ) -> Array:
     """L_{t-1} from the posterior mean at (x_t, noise), M2 (33), with (29).
 
-        L_{t-1} + ||posterior mean (29) - mean||^2 / (2 sigma2[t]) - const
-
-    Shape (B,).
+    L_{t-1} + ||posterior mean (29) - mean||^2 / (2 sigma2[t]) - const
     """
     truth = posterior_mean_from_eps(schedule, q_sample(schedule, x0, t, noise), t, noise)
     return _weighted_form(schedule, x0, t, noise, mean, sigma2, "mean", truth)
@@ -166,9 +155,7 @@ def eps_form_residual(
 ) -> Array:
     """L_{t-1} from the error in the noise, M2 (35) with its missing alpha_t.
 
-        L_{t-1} + eps_loss_weight * ||noise - prediction||^2 - const
-
-    Shape (B,).
+    L_{t-1} + eps_loss_weight * ||noise - prediction||^2 - const
     """
     return _weighted_form(schedule, x0, t, noise, prediction, sigma2, "eps", noise)
 
@@ -178,9 +165,7 @@ def x0_form_residual(
 ) -> Array:
     """L_{t-1} from the error in the observation, L 6.2.
 
-        L_{t-1} + x0_loss_weight * ||x0 - prediction||^2 - const
-
-    Shape (B,).
+    L_{t-1} + x0_loss_weight * ||x0 - prediction||^2 - const
     """
     return _weighted_form(schedule, x0, t, noise, prediction, sigma2, "x0", x0)
 
@@ -190,9 +175,7 @@ def v_form_residual(
 ) -> Array:
     """L_{t-1} from the error in the velocity, Salimans & Ho 2022.
 
-        L_{t-1} + v_loss_weight * ||v - prediction||^2 - const
-
-    Shape (B,).
+    L_{t-1} + v_loss_weight * ||v - prediction||^2 - const
     """
     truth = training_target(schedule, x0, t, noise, "v")
     return _weighted_form(schedule, x0, t, noise, prediction, sigma2, "v", truth)

@@ -2,7 +2,7 @@
 
 Residuals and scores compare them, for a :class:`~ddpm_np.exact.chains.LinearGaussianChain`, where
 expectations are exact. Residuals are in nats and zero up to rounding; scores are in standard
-errors.
+errors, about N(0, 1).
 """
 
 import math
@@ -39,7 +39,7 @@ def marginalisation_residual(chain: LinearGaussianChain, x0: Samples) -> Table:
 def marginalisation_quadrature_residual(
     schedule: Schedule, x0: float, t: int, mean: MeanFunction, sigma2: Table, nodes: int = 40
 ) -> float:
-    """The same by Gauss-Hermite quadrature in one dimension, for any model mean, M2 (14)-(18).
+    """As :func:`marginalisation_residual` by quadrature, for any model mean, M2 (14)-(18); d = 1.
 
     ``nodes`` for each of x_{t-1} and x_t; exact for means that are polynomials of low degree.
     """
@@ -103,7 +103,7 @@ def path_scores(chain: LinearGaussianChain, x0: Table, noise: Samples) -> Elbo:
     Returns
     -------
     Elbo
-        Scores, about N(0, 1), without the batch axis; 0 for a term that is not random and right.
+        Scores without the batch axis; 0 for a term that is right and not random.
     """
     rows = np.broadcast_to(x0, noise.shape[1:])
     path = draw_path(chain.schedule, rows, noise)
@@ -174,6 +174,6 @@ def _scores(draws: Elbo, exact: Elbo) -> Elbo:
 def _score(draws: NDArray[Any], exact: NDArray[Any]) -> NDArray[Any]:
     error = np.mean(draws, axis=-1) - exact
     standard_error = np.std(draws, axis=-1, ddof=1) / math.sqrt(draws.shape[-1])
-    # What is not random, as L_T may be, differs by rounding only.
+    # What is not random, as L_T may be, differs only by rounding.
     rounding = np.abs(error) <= 1e-12 * np.abs(exact)
     return np.where(rounding, 0.0, error / np.maximum(standard_error, np.finfo(float).tiny))

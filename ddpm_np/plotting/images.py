@@ -1,8 +1,8 @@
 """Pictures of images: grids, strips of the chain, and the terms of the bound for several variances.
 
 As :mod:`ddpm_np.plotting`: host arrays in, a matplotlib ``Figure`` of its own out. Images have the
-shape (n, H, W, 1) or (n, H, W, 3) and values on [-1, 1], from black to white; what lies beyond is
-cut, and NaN is black.
+shape (n, H, W, 1) or (n, H, W, 3) and values on [-1, 1], from black to white; values beyond are
+clipped, and NaN is black.
 """
 
 import math
@@ -19,7 +19,7 @@ from ddpm_np.plotting.panels import Floats, checked_times, middle_terms, single_
 from ddpm_np.plotting.points import PALETTE
 
 _LINE_STYLES = ("-", "--", "-.", ":")
-_BETWEEN = (0.62, 0.74, 0.86)  # no shade of gray, so that the edges of noise are seen
+_BETWEEN = (0.62, 0.74, 0.86)  # not gray, so that the edges of noise show
 
 
 def plot_image_grid(
@@ -30,7 +30,7 @@ def plot_image_grid(
     title: str | None = None,
     ylabel: str | None = None,
 ) -> Figure:
-    """Draw images row by row; ``rows`` is what to write beside each row."""
+    """Draw images row by row; ``rows`` are labels, one for each row."""
     tiles = _checked_images("images", images)
     count = math.ceil(len(tiles) / min(check_integer("columns", columns, 1), len(tiles)))
     if rows and len(rows) != count:
@@ -86,10 +86,10 @@ def plot_terms(terms: Mapping[str, ArrayLike], dimensions: int) -> Figure:
     Parameters
     ----------
     terms : mapping of name to array, shape (T + 1,)
-        Averaged over examples, in nats; entries 2 ... T are L_{t-1}. Those >= 0, which sampling
-        noise can leave, have no place on the logarithmic axis.
+        Averaged over examples, in nats; entries 2 ... T are L_{t-1}. Sampling noise can make some
+        >= 0, which a logarithmic axis cannot show.
     dimensions : int
-        d, what a bit per dimension is divided by.
+        d, for bits per dimension.
     """
     if not terms:
         raise ValueError("terms must hold at least one table, got none")
@@ -131,7 +131,7 @@ def _gap(grid: Sequence[NDArray[Any]]) -> int:
 
 
 def _draw(axes: Axes, grid: Sequence[NDArray[Any]], rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Draw rows of images into one panel, and write beside the rows and above the columns."""
+    """Draw rows of images into one panel, with labels for rows and columns."""
     gap, (_, height, width, _) = _gap(grid), grid[0].shape
     canvas = np.full((*_size(grid), 3), _BETWEEN)
     for i, row in enumerate(grid):

@@ -1,4 +1,4 @@
-"""What the pictures are put together from: checked arrays, limits, dots, histograms."""
+"""Parts of pictures: checked arrays, limits, dots, histograms."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ MARGIN = 0.1  # of the extent of the points, on each side
 
 
 def single_panel() -> tuple[Figure, Axes]:
-    """Return a figure with one panel, open at the top and at the right."""
+    """Return a figure with one panel, without a frame at the top and right."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -28,7 +28,7 @@ def single_panel() -> tuple[Figure, Axes]:
 def draw_dots(
     axes: Axes, points: Floats, window: Floats, color: str, scale: float = 1.0
 ) -> PathCollection:
-    """Dots that get smaller and fainter with their number; vector files hold them as pixels."""
+    """Draw dots, smaller and fainter the more there are; vector files hold them as pixels."""
     axes.set(xlim=window[0], ylim=window[1], aspect="equal")
     x, y = points[is_inside(points, window)].T
     root = float(np.sqrt(len(points)))
@@ -37,7 +37,7 @@ def draw_dots(
 
 
 def draw_histogram(axes: Axes, points: Floats, window: Floats, **style: Any) -> None:
-    """Densities, in which values outside the window count towards the total but have no bar."""
+    """Draw a density; values outside the window count towards the total but have no bar."""
     edges = np.linspace(float(window[0, 0]), float(window[0, 1]), 61)
     counts, _ = np.histogram(points[is_inside(points, window)], edges)
     axes.stairs(counts / (len(points) * (edges[1] - edges[0])), edges, **style)
@@ -45,7 +45,7 @@ def draw_histogram(axes: Axes, points: Floats, window: Floats, **style: Any) -> 
 
 
 def limits(name: str, points: Floats, trim: float = 0.0) -> Floats:
-    """Limits, shape (d, 2), of a cube around all points but a share ``trim`` at each end."""
+    """Limits, shape (d, 2), of a cube around the points, but for a share ``trim`` at each end."""
     finite = points[np.all(np.isfinite(points), axis=1)]
     if not len(finite):
         raise ValueError(f"{name} must have finite points, got none")

@@ -48,7 +48,7 @@ def plot_samples(
     """Draw data beside samples on the same axes: dots for (n, 2), histograms for (n,) or (n, 1).
 
     The limits are those of the data, so that a few wild samples do not shrink the picture; the
-    panel says how many lie outside. Samples may be NaN or infinite: that is outside too.
+    panel says how many are outside. Samples that are NaN or infinite are outside too.
     """
     panels = [points_array("data", data, 2, 1, 0), points_array("samples", samples, 2, 1, 0)]
     panels = [points.reshape(len(points), -1) for points in panels]
@@ -116,7 +116,7 @@ def plot_trajectory(
 def animate_reverse(
     trajectory: Sequence[ArrayLike], times: ArrayLike, path: Path, *, fps: float = 20.0
 ) -> None:
-    """Write the reverse chain as an animated GIF, atomically; the last frame stays for a while.
+    """Write the reverse chain as an animated GIF, atomically; the last frame stays longer.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def animate_reverse(
         dots.set_offsets(points[is_inside(points, window)])
         axes.set_title(f"$x_t$, $t = {time}$", loc="left")
         canvas.draw()
-        figure.set_layout_engine("none")  # the layout that the first drawing found serves all
+        figure.set_layout_engine("none")  # every frame keeps the layout of the first
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
     # One palette for all frames, from the most spread and the most crowded.
     ends = Image.fromarray(np.concatenate([np.asarray(images[0]), np.asarray(images[-1])]))
@@ -194,13 +194,13 @@ def plot_elbo(
 ) -> Figure:
     """Draw the terms of the bound, M2 (19): a bar of height -L_{t-1} in nats for t = 2 ... T.
 
-    Terms that sampling noise has pushed to 0 or above have no place on the logarithmic axis; the
-    label of the other axis counts them, and the sum above the panel contains them.
+    Terms that sampling noise has pushed to 0 or above cannot be shown on the logarithmic axis; the
+    label of the other axis counts them, and the sum above the panel includes them.
 
     Parameters
     ----------
     L : array, shape (T + 1,)
-        Averaged over examples; entries 2 ... T are L_{t-1}, M2 (32), the others are not looked at.
+        Averaged over examples; entries 2 ... T are L_{t-1}, M2 (32), the others are ignored.
     L_T, L_0 : float, optional
         The two end terms, M2 (36) and (19), written as numbers.
     oracle : array, shape (T + 1,), optional
@@ -276,7 +276,7 @@ def plot_schedule(schedules: Mapping[str, Schedule]) -> Figure:
 
 
 def save(figure: Figure, path: Path, *, dpi: float = 150.0) -> None:
-    """Write a figure as PNG, SVG or PDF by the end of ``path``, atomically.
+    """Write a figure as PNG, SVG or PDF by the suffix of ``path``, atomically.
 
     The same figure gives the same bytes: no dates, no random identifiers.
     """

@@ -13,7 +13,7 @@ from ddpm_np._checks import check_integer, check_real, describe
 from ddpm_np.randomness import TRAIN, generator
 
 DRAWN_TOGETHER = 2**15
-"""Numbers of noise that are drawn at a time, about."""
+"""About how many values of noise are drawn at a time."""
 
 Batch: TypeAlias = tuple[NDArray[Any], ...]
 """(x0, t, noise), on the host; of labelled data, (x0, t, noise, labels)."""
@@ -30,8 +30,8 @@ def batches(
     """Return the batches of a run as a function of the step, counted from 0.
 
     Examples are drawn with replacement, times uniformly on 1..T, noise from N(0, I). A batch is a
-    pure function of (seed, step); those of neighbouring steps are drawn together, since starting
-    a generator takes longer than drawing a small batch from it.
+    pure function of (seed, step). Those of neighbouring steps are drawn together, since making a
+    generator takes longer than drawing a small batch from it.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def batches(
     labels : NumPy integer array, shape (n,), or None
         Classes of the data, from 1; 0 is no class.
     unlabelled : float
-        Probability in [0, 1] that a label is replaced by 0, so that a network also learns to do
+        Probability in [0, 1] that a label is replaced by 0, so that the network also learns to do
         without, for classifier-free guidance, Ho & Salimans 2022.
 
     Returns
@@ -52,7 +52,7 @@ def batches(
     Raises
     ------
     TypeError, ValueError
-        If data is no real floating array, a number is out of range, or labels do not go with data.
+        If data is not a real floating array, a number is out of range, or labels do not match data.
     """
     check_arrays(data=data)
     check_integer("T", T, 1)
@@ -78,11 +78,11 @@ def batches(
 
     def batch(step: int) -> Batch:
         block, place = divmod(step, together)
-        return tuple(values[place].copy() for values in draw(block))  # which callers may write to
+        return tuple(values[place].copy() for values in draw(block))  # callers may write to it
 
     return batch
 
 
 def draw_batch(data: NDArray[Any], T: int, batch_size: int, seed: int, step: int) -> Batch:
-    """Draw one batch, that of one step of :func:`batches`, whose parameters and errors it has."""
+    """Draw the batch of one step; parameters and errors as :func:`batches`."""
     return batches(data, T, batch_size, seed)(step)

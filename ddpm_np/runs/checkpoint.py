@@ -25,7 +25,7 @@ FORMAT = "ddpm-np checkpoint 1"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read or does not fit; one sentence that says which and why."""
+    """A checkpoint cannot be read, or does not fit; the message is a sentence that says why."""
 
 
 def save_checkpoint(
@@ -37,20 +37,8 @@ def save_checkpoint(
 ) -> None:
     """Write the state of a run to ``path``, atomically.
 
-    Parameters
-    ----------
-    path : Path
-    recipe : Recipe
-    state : TrainState
-    configuration : mapping
-        What makes the run what it is, JSON-able: seed, sizes, learning rate, ...
-    to_numpy : callable
-        Brings an array of the state to the host.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written or the disk is full; the previous file is intact.
+    ``configuration`` is all that determines the run, JSON-able: seed, sizes, learning rate, ...;
+    ``to_numpy`` brings an array of the state to the host. Errors as :func:`write_archive`.
     """
     trees = {name: recipe.layout.unravel(to_numpy(flat)) for name, flat in _flat_arrays(state).items()}
     about = {
@@ -119,15 +107,12 @@ def load_checkpoint(
 
 
 def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
-    """Write named arrays and a JSON-able description to ``path``.
-
-    The file is complete or not there: it is written beside ``path``, forced to disk and
-    renamed. An interrupted or failed write leaves the previous file as it was.
+    """Write named arrays and a JSON-able description to ``path``, atomically.
 
     Raises
     ------
     OSError
-        If the folder cannot be written or the disk is full.
+        If the folder cannot be written or the disk is full; the previous file is intact.
     """
     text = json.dumps({"format": FORMAT, **about}, allow_nan=False)
     with atomic_write(path) as file:
@@ -145,13 +130,13 @@ def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     Raises
     ------
     CheckpointError
-        If the file is missing, unreadable, truncated, damaged or something else.
+        If the file is missing, unreadable, truncated, damaged, or no checkpoint.
     """
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
-                # Reading a member whole checks its CRC before any of it is believed.
+                # Reading a whole member checks its CRC before any of it is used.
                 member = io.BytesIO(archive.read(name))
                 array = np.lib.format.read_array(member, allow_pickle=False)
                 arrays[name.removesuffix(".npy")] = array

@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half of each."""
+"""Atomic writes: a file has its old content or the new one, never part of each."""
 
 import json
 import os
@@ -10,12 +10,11 @@ from typing import BinaryIO
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` only once it is complete and on disk.
+    """Open a file that replaces ``path`` only once it is complete and on disk.
 
-    What is written goes to a temporary file in the same folder. At the end of the ``with``
-    block it is flushed, synced and renamed to ``path``; a reader sees the old content or the
-    new one at any time, also after a crash. If anything is raised, KeyboardInterrupt and a
-    full disk included, the temporary file is removed and the old file is as it was.
+    The content goes to a temporary file in the same folder, which at the end of the ``with``
+    block is flushed, synced and renamed to ``path``. If anything is raised, KeyboardInterrupt
+    and a full disk included, the temporary file is removed and the old file stays as it was.
 
     Parameters
     ----------
@@ -61,7 +60,7 @@ def write_json(path: str | os.PathLike[str], obj: object) -> None:
     Raises
     ------
     TypeError, ValueError
-        If JSON cannot hold it; NaN and infinity are no JSON.
+        If JSON cannot hold it; it has no NaN or infinity.
     OSError
         As :func:`atomic_write`.
     """
@@ -71,7 +70,7 @@ def write_json(path: str | os.PathLike[str], obj: object) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Make a rename durable, where the system can: the new content is in place either way."""
+    """Make a rename durable, where the system can; the new content is in place either way."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

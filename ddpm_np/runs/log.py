@@ -15,14 +15,14 @@ from ddpm_np.runs.files import atomic_write
 
 
 def prepare_folder(path: Path, names: tuple[str, ...] = ()) -> None:
-    """Create a folder and make sure that files can be written there, before any work is done.
+    """Create a folder, and make sure before any work is done that it can be written to.
 
     ``names`` are the files that will be written; none may be a folder.
 
     Raises
     ------
     OSError
-        If they cannot.
+        If it cannot.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is in the way: a folder is to be made there")
@@ -39,8 +39,8 @@ def prepare_folder(path: Path, names: tuple[str, ...] = ()) -> None:
 class MetricsLog:
     """One JSON object per line, appended as training goes on.
 
-    Opened at a step, it drops the lines after that step and a line torn by a crash: a resumed
-    run so writes the log that an uninterrupted one would have.
+    Opened at a step, it drops the lines after that step and a line torn by a crash, so that a
+    resumed run writes the log that an uninterrupted one would have.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Progress:
     ----------
     label : str
     first, last : int
-        The step that the work starts from, and where it ends.
+        The step that work starts from, and the one it ends at.
     """
 
     def __init__(self, label: str, first: int, last: int) -> None:
@@ -101,7 +101,7 @@ class Progress:
         self._next_line = first + self._line_every
         self._bar = None
         if sys.stderr is not None and sys.stderr.isatty():
-            # Some terminals say that their size is 0 by 0; tqdm would then show nothing.
+            # Some terminals report a size of 0 by 0, for which tqdm shows nothing.
             columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
             size = {"ncols": columns - 1, "nrows": 20}
             self._bar = tqdm(total=last, initial=first, desc=label, unit="step", leave=False, **size)
@@ -117,6 +117,6 @@ class Progress:
             self._next_line = step + self._line_every
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddpm_np.testing import check_identities
+from ddpm_np.testing._rows import in_one_line
+from ddpm_np.testing.protocol import Implementation
 
 
 class UsageError(Exception):
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="for observations, noise and times")
     parser.add_argument(
-        "--dtype", default="float64", help="in which it computes, float64 (default) or float32"
+        "--dtype", default="float64", help="what it computes in, float64 (default) or float32"
     )
     options = parser.parse_args(arguments)
     try:
@@ -49,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if report.ok else 1
 
 
-def load(target: str) -> Any:
-    """Import ``module:object``, and call it if it is a class or function.
+def load(target: str) -> Implementation:
+    """Import ``module:object``, and call it if it is a class or function; the result is unchecked.
 
     Raises
     ------
@@ -59,11 +61,11 @@ def load(target: str) -> Any:
     """
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
-        raise UsageError(f"the target must be module:object, my_adapter:Mine say, got {target!r}")
+        raise UsageError(f"the target must be module:object, such as my_adapter:Mine, got {target!r}")
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:  # importing runs a stranger's code
-        raise UsageError(f"cannot import {module_name}: {_short(error)}") from None
+        raise UsageError(f"cannot import {module_name}: {in_one_line(error)}") from None
     for name in path.split("."):
         if not hasattr(found, name):
             raise UsageError(f"{module_name} has no {path}")
@@ -73,12 +75,10 @@ def load(target: str) -> Any:
         try:
             found = found()
         except Exception as error:
-            raise UsageError(f"{target}() does not make an implementation: {_short(error)}") from None
+            raise UsageError(
+                f"{target}() does not make an implementation: {in_one_line(error)}"
+            ) from None
     return found
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 if __name__ == "__main__":

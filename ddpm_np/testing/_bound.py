@@ -1,48 +1,43 @@
-"""Measurements of the bound, for the network of :mod:`ddpm_np.testing._sampling`."""
+"""Checks of the bound, with a network that is known exactly."""
 
 import numpy as np
 
-from ddpm_np.testing._compare import Comparison
-from ddpm_np.testing._measure import (
-    P,
-    Subject,
-    Times,
-    as_values,
-    closest,
-    usual_variances,
+from ddpm_np._arrays import Table
+from ddpm_np.testing._affine_model import (
+    MEAN,
+    VARIANCE,
+    denoiser,
+    gap_and_evidence,
+    recording_predictor,
 )
-from ddpm_np.testing._sampling import MEAN, VARIANCE, Predict, denoiser, recording_predictor
-from ddpm_np.testing._truth import Truth, Values, gap_and_evidence, log_normal
+from ddpm_np.testing._comparison import Comparison
+from ddpm_np.testing._probes import PROBE
+from ddpm_np.testing._quadrature import NODES, WEIGHTS, kl_by_quadrature, log_normal
+from ddpm_np.testing._rows import Check, Identity
+from ddpm_np.testing._subject import Subject, as_values
+from ddpm_np.testing._truth import Truth
+from ddpm_np.testing._variances import (
+    closest,
+    decoder_variance_choices,
+    usual_variances,
+    variance_choices,
+)
+from ddpm_np.testing.protocol import Values
 
-# Gauss-Hermite for the standard normal law: exact for polynomials of degree 5.
-NODES, WEIGHTS = np.array([-np.sqrt(3.0), 0.0, np.sqrt(3.0)]), np.array([1.0, 4.0, 1.0]) / 6.0
 
-
-def elbo_terms(s: Subject) -> list[Comparison]:
+def elbo_terms(subject: Subject) -> list[Comparison]:
     """Every term for random observations and noise."""
-    truth, T = s.truth, s.truth.T
-    x0 = MEAN + np.sqrt(VARIANCE) * s.rng(3).standard_normal(P.shape)
-    noise = s.rng(4).standard_normal((T + 1, *P.shape))
+    truth = subject.truth
+    x0 = MEAN + np.sqrt(VARIANCE) * subject.rng(3).standard_normal(PROBE.shape)
+    noise = subject.rng(4).standard_normal((truth.T + 1, *PROBE.shape))
     predict, asked = recording_predictor(truth)
-    L_T, L, L_0 = _call(s, predict, x0, noise)
-    silent = sorted(set(range(1, T + 1)) - asked.keys())
-    if silent:
-        raise ValueError(f"predict has to be asked at every t = 1..T, not so at t = {silent[0]}")
-    t, later = np.arange(1, T + 1), np.arange(2, T + 1)
-    seen = np.array([as_values(asked[time], "x_t", P.shape) for time in t.tolist()])
-    signal = truth.slope[:, None, None] * x0
-    x = signal + truth.sigma[:, None, None] * noise
-    slips = {
-        "the noise is multiplied by 1 - alpha_bar[t] without its square root (E2)": (
-            signal + truth.variance[:, None, None] * noise
-        )[1:],
-        "noise[t - 1] is used at t": (signal + truth.sigma[:, None, None] * np.roll(noise, 1, 0))[1:],
-    }
+    L_T, L, L_0 = subject.elbo_terms(predict, x0, noise)
+    x = truth.slope[:, None, None] * x0 + truth.sigma[:, None, None] * noise
     return [
-        Comparison(t, seen, x[1:], scale=np.abs(x[1:]) + 1.0, table=x, candidates=slips),
-        _prior_row(truth, x0, L_T),
-        _middle_row(s, x0, x, later, L),
-        _reconstruction_row(s, x0, x[1], L_0),
+        _noisy_inputs(truth, asked, x0, noise, x),
+        _prior(truth, x0, L_T),
+        _middle(subject, x0, x, L),
+        _reconstruction(subject, x0, x[1], L_0),
         Comparison(
             np.array([1]),
             L[:2].reshape(1, -1),
@@ -53,66 +48,30 @@ def elbo_terms(s: Subject) -> list[Comparison]:
     ]
 
 
-def evidence(s: Subject) -> list[Comparison]:
-    """E over the noise, by quadrature, of the sum of the terms is log p(x_0) less the gap."""
-    truth, T = s.truth, s.truth.T
-    features = np.array([-0.7, 0.1, 1.2])
-    x0 = np.tile(features, (3, 1))
-    signs = (-1.0) ** np.arange(T + 1)
-    noise = signs[:, None, None] * (NODES[:, None] * np.ones((3, 3)))
-    L_T, L, L_0 = _call(s, recording_predictor(truth)[0], x0, noise)
-    measured = np.array([[float(WEIGHTS @ (L_T + L.sum(axis=0) + L_0))]])
-    gain, offset = denoiser(truth)
-    root = 1.0 / np.sqrt(truth.alpha)
-    slopes, offsets = root + truth.mean_eps * gain, truth.mean_eps * offset
-    results = {}
-    for name, sigma2 in _decodable(s).items():
-        gap, log_p = gap_and_evidence(truth, features, slopes, offsets, sigma2)
-        scale = 1.0 + gap.sum() + np.abs(log_p).sum() + 1.5 * abs(np.log(sigma2[1]))
-        results[name] = np.array([[log_p.sum() - gap.sum()]]), np.array([[scale]]), sigma2
-    name = closest({key: value[0] for key, value in results.items()}, measured)
-    expected, scale, sigma2 = results[name]
-    return [
-        Comparison(
-            np.array([(T + 1) // 2]),
-            measured,
-            expected,
-            scale=scale,
-            loss=4.0 + 4.0 / float(np.sqrt(sigma2[1:].min())),
-            hint="the terms do not add up to the bound; the rows above say which one is wrong",
-            note=f"sigma_t^2 is {name}",
-        )
-    ]
+def _noisy_inputs(
+    truth: Truth, asked: dict[int, Values], x0: Values, noise: Values, x: Values
+) -> Comparison:
+    """What the network was asked, against q_sample with noise[t]."""
+    t = np.arange(1, truth.T + 1)
+    silent = sorted(set(t.tolist()) - asked.keys())
+    if silent:
+        raise ValueError(f"predict has to be asked at every t = 1..T, but was not at t = {silent[0]}")
+    seen = np.array([as_values(asked[time], "x_t", x0.shape) for time in t.tolist()])
+    signal = truth.slope[:, None, None] * x0
+    rootless = signal + truth.variance[:, None, None] * noise
+    late = signal + truth.sigma[:, None, None] * np.roll(noise, 1, 0)
+    slips = {
+        "the noise is multiplied by 1 - alpha_bar[t] without its square root (E2)": rootless[1:],
+        "noise[t - 1] is used at t": late[1:],
+    }
+    return Comparison(t, seen, x[1:], scale=np.abs(x[1:]) + 1.0, table=x, candidates=slips)
 
 
-def _call(s: Subject, predict: Predict, x0: Values, noise: Values) -> tuple[Values, Values, Values]:
-    result = s.implementation.elbo_terms(predict, x0, noise)
-    L_T, L, L_0 = result
-    batch = len(x0)
-    return (
-        as_values(L_T, "L_T of elbo_terms(...)", (batch,)),
-        as_values(L, "L of elbo_terms(...)", (s.truth.T + 1, batch)),
-        as_values(L_0, "L_0 of elbo_terms(...)", (batch,)),
-    )
-
-
-def _decodable(s: Subject) -> dict[str, Values]:
-    """Variances with sigma_1^2 > 0: where a sampler's is 0, any usual one may stand in for it."""
-    result = {}
-    for name, table in s.variance_choices().items():
-        if table[1] > 1e-9 * s.truth.beta[1]:
-            result[name] = table
-            continue
-        for other, usual in usual_variances(s.truth).items():
-            result[f"{name}, but at t = 1 {other}"] = np.concatenate([[0.0], usual[1:2], table[2:]])
-    return result
-
-
-def _prior_row(truth: Truth, x0: Values, L_T: Values) -> Comparison:
+def _prior(truth: Truth, x0: Values, L_T: Values) -> Comparison:
     mean, variance = truth.slope[-1] * x0, float(truth.variance[-1])
-    expected = -_kl_by_quadrature(mean, variance, 0.0 * mean, 1.0).sum(axis=1)[None]
+    expected = -kl_by_quadrature(mean, variance, 0.0 * mean, 1.0).sum(axis=1)[None]
     scale = x0.shape[1] * (1.0 + np.log(1.0 / variance)) + np.sum(mean**2, axis=1)[None]
-    per_step = -_kl_by_quadrature(mean, float(truth.beta[-1]), 0.0 * mean, 1.0).sum(axis=1)[None]
+    per_step = -kl_by_quadrature(mean, float(truth.beta[-1]), 0.0 * mean, 1.0).sum(axis=1)[None]
     slips = {
         "the sign is wrong: L_T = -KL <= 0": -expected,
         "the law of the last step, not of x_T given x0 (E8)": per_step,
@@ -128,39 +87,28 @@ def _prior_row(truth: Truth, x0: Values, L_T: Values) -> Comparison:
     )
 
 
-def _middle_row(s: Subject, x0: Values, x: Values, t: Times, L: Values) -> Comparison:
-    truth = s.truth
-    gain, offset = denoiser(truth)
-    column = (slice(None), None, None)
-    posterior = truth.c_xt[column] * x + truth.c_x0[column] * x0
-    eps = gain[column] * x + offset[column]
-    mean = x / np.sqrt(truth.alpha)[column] + truth.mean_eps[column] * eps
-    tilde = truth.posterior_variance
-
-    def terms(sigma2: Values) -> Values:
-        result = np.zeros(L.shape)
-        for time in t.tolist():
-            kl = _kl_by_quadrature(posterior[time], float(tilde[time]), mean[time], float(sigma2[time]))
-            result[time] = -kl.sum(axis=1)
-        return result
-
-    choices = s.variance_choices()
-    tables = {name: terms(table) for name, table in choices.items()}
+def _middle(subject: Subject, x0: Values, x: Values, L: Values) -> Comparison:
+    """L_{t-1} for t = 2..T."""
+    truth = subject.truth
+    t = np.arange(2, truth.T + 1)
+    posterior, mean = _two_means(truth, x0, x)
+    choices = variance_choices(subject)
+    tables = {key: _kl_terms(truth, posterior, mean, sigma2) for key, sigma2 in choices.items()}
     name = closest({key: table[t] for key, table in tables.items()}, L[t])
-    sigma2 = choices[name][:, None, None]
-    square = np.sum((posterior - mean)[t] ** 2 / (2.0 * sigma2[t]), axis=2)
+    sigma2, expected = choices[name][t], tables[name][t]
+    square = np.sum((posterior - mean)[t] ** 2 / (2.0 * sigma2[:, None, None]), axis=2)
     slips = {
-        f"sigma_t^2 is {key} here, elsewhere {name}": terms(table)[t]
+        f"sigma_t^2 is {key} here, elsewhere {name}": _kl_terms(truth, posterior, mean, table)[t]
         for key, table in usual_variances(truth).items()
     }
-    slips["the sign is wrong: L_{t-1} = -KL <= 0"] = -tables[name][t]
+    slips["the sign is wrong: L_{t-1} = -KL <= 0"] = -expected
     slips["the constant of (33) is left out"] = -square
     return Comparison(
         t,
         L[t],
-        tables[name][t],
+        expected,
         scale=2.0 * square + x0.shape[1] * np.ones_like(square),
-        loss=1.0 + np.max(np.abs(mean), axis=(1, 2))[t] / np.sqrt(choices[name][t]),
+        loss=1.0 + np.max(np.abs(mean), axis=(1, 2))[t] / np.sqrt(sigma2),
         table=tables[name],
         candidates=slips,
         hint="L_{t-1} = -KL(q(x_{t-1} | x_t, x_0) || N(model mean, sigma_t^2 I)), summed over d",
@@ -168,16 +116,34 @@ def _middle_row(s: Subject, x0: Values, x: Values, t: Times, L: Values) -> Compa
     )
 
 
-def _reconstruction_row(s: Subject, x0: Values, x_1: Values, L_0: Values) -> Comparison:
-    truth = s.truth
+def _two_means(truth: Truth, x0: Values, x: Values) -> tuple[Values, Values]:
+    """The posterior mean and the model's at every t, shape (T + 1, B, d); entry 0 unused."""
+    gain, offset = denoiser(truth)
+    column = (slice(None), None, None)
+    posterior = truth.c_xt[column] * x + truth.c_x0[column] * x0
+    eps = gain[column] * x + offset[column]
+    return posterior, x / np.sqrt(truth.alpha)[column] + truth.mean_eps[column] * eps
+
+
+def _kl_terms(truth: Truth, posterior: Values, mean: Values, sigma2: Table) -> Values:
+    """-KL of q(x_{t-1} | x_t, x_0) and the model's step, shape (T + 1, B); 0 for t < 2."""
+    result = np.zeros(mean.shape[:2])
+    for t in range(2, truth.T + 1):
+        tilde = float(truth.posterior_variance[t])
+        kl = kl_by_quadrature(posterior[t], tilde, mean[t], float(sigma2[t]))
+        result[t] = -kl.sum(axis=1)
+    return result
+
+
+def _reconstruction(subject: Subject, x0: Values, x_1: Values, L_0: Values) -> Comparison:
+    truth = subject.truth
     gain, offset = denoiser(truth)
     mean = truth.model_mean(x_1, 1, gain[1] * x_1 + offset[1])
 
     def score(variance: float) -> Values:
-        result: Values = log_normal(x0, mean, variance).sum(axis=1)[None]
-        return result
+        return log_normal(x0, mean, variance).sum(axis=1)[None]
 
-    choices = {key: float(table[1]) for key, table in _decodable(s).items()}
+    choices = {key: float(table[1]) for key, table in decoder_variance_choices(subject).items()}
     name = closest({key: score(value) for key, value in choices.items()}, L_0[None])
     variance = choices[name]
     usual = {key: float(table[1]) for key, table in usual_variances(truth).items()}
@@ -202,10 +168,49 @@ def _reconstruction_row(s: Subject, x0: Values, x_1: Values, L_0: Values) -> Com
     )
 
 
-def _kl_by_quadrature(mean_1: Values, var_1: float, mean_2: Values, var_2: float) -> Values:
-    """KL of two normal laws as the expectation of log p_1 - log p_2; elementwise, nats."""
-    total: Values = np.zeros_like(mean_1)
-    for node, weight in zip(NODES.tolist(), WEIGHTS.tolist(), strict=True):
-        x = mean_1 + np.sqrt(var_1) * node
-        total += weight * (log_normal(x, mean_1, var_1) - log_normal(x, mean_2, var_2))
-    return total
+def evidence(subject: Subject) -> list[Comparison]:
+    """E over the noise, by quadrature, of the sum of the terms is log p(x_0) less the gap."""
+    truth, T = subject.truth, subject.truth.T
+    features = np.array([-0.7, 0.1, 1.2])
+    signs = (-1.0) ** np.arange(T + 1)
+    noise = signs[:, None, None] * (NODES[:, None] * np.ones((3, 3)))
+    predict, _ = recording_predictor(truth)
+    L_T, L, L_0 = subject.elbo_terms(predict, np.tile(features, (3, 1)), noise)
+    measured = np.array([[float(WEIGHTS @ (L_T + L.sum(axis=0) + L_0))]])
+    choices, expected, scales = decoder_variance_choices(subject), {}, {}
+    for key, sigma2 in choices.items():
+        gap, log_p = gap_and_evidence(truth, features, sigma2)
+        expected[key] = np.array([[log_p.sum() - gap.sum()]])
+        scales[key] = 1.0 + gap.sum() + np.abs(log_p).sum() + 1.5 * abs(np.log(sigma2[1]))
+    name = closest(expected, measured)
+    return [
+        Comparison(
+            np.array([(T + 1) // 2]),
+            measured,
+            expected[name],
+            scale=np.array([[scales[name]]]),
+            loss=4.0 + 4.0 / float(np.sqrt(choices[name][1:].min())),
+            hint="the terms do not add up to the bound; the rows above say which one is wrong",
+            note=f"sigma_t^2 is {name}",
+        )
+    ]
+
+
+CHECKS = (
+    Check(
+        ("elbo_terms",),
+        elbo_terms,
+        (
+            Identity("elbo_terms: predict sees x_t = q_sample", "M2 (35)"),
+            Identity("elbo_terms: L_T by quadrature", "M2 (36)"),
+            Identity("elbo_terms: L_{t-1} by quadrature", "M2 (14)-(18)"),
+            Identity("elbo_terms: L_0 of a Gaussian decoder", "M2 (19)"),
+            Identity("elbo_terms: L[0] and L[1] are empty", "M2 (19)"),
+        ),
+    ),
+    Check(
+        ("elbo_terms",),
+        evidence,
+        (Identity("elbo_terms: sum = log p(x0) - KL(q || p)", "M2 (3), p. 25"),),
+    ),
+)

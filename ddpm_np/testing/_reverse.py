@@ -1,186 +1,179 @@
-"""Measurements of single steps of the model, and of the weight that follows from them."""
-
-from collections.abc import Callable
+"""Checks of single steps of the model: its mean, its variance, and a pass of the sampling loop."""
 
 import numpy as np
 
-from ddpm_np.testing._compare import Comparison
-from ddpm_np.testing._measure import (
+from ddpm_np._arrays import Table
+from ddpm_np.testing._comparison import Comparison
+from ddpm_np.testing._probes import (
+    OTHER_PROBE,
+    PROBE,
     ZERO,
     Coefficients,
-    P,
-    Q,
-    Subject,
-    at_time,
-    closest,
+    TimedMap,
     coefficients,
-    columns,
     largest,
-    usual_variances,
 )
-from ddpm_np.testing._truth import LARGEST_IMPRECISION, Values
+from ddpm_np.testing._rows import Check, Identity
+from ddpm_np.testing._subject import Subject
+from ddpm_np.testing._truth import LARGEST_IMPRECISION, TimeArray, Truth
+from ddpm_np.testing._variances import closest, usual_variances, variance_choices
+from ddpm_np.testing.protocol import Values
 
 
-def model_mean(s: Subject) -> list[Comparison]:
+def model_mean(subject: Subject) -> list[Comparison]:
     """Coefficients of x_t and eps in (34)."""
-    return _mean_rows(s, lambda x, t, eps: s.array("model_mean", x, t, eps))
+    return _mean_coefficients(subject, lambda x_t, eps, t: subject.model_mean(x_t, t, eps))
 
 
-def mean_at_true_eps(s: Subject) -> list[Comparison]:
+def mean_at_true_eps(subject: Subject) -> list[Comparison]:
     """(26) and (29) say the same mean, if eps is the noise that made x_t."""
-    t, left, right = s.times, [], []
+    t, left, right = subject.times, [], []
     for time in t.tolist():
-        x_t = s.array("q_sample", P, time, Q)
-        left.append(s.array("model_mean", x_t, time, Q))
-        right.append(s.array_of_posterior(P, x_t, time)[0])
-    hint = "(26) and (34) contradict each other, or q_sample and model_mean mean another t"
+        x_t = subject.q_sample(PROBE, time, OTHER_PROBE)
+        left.append(subject.model_mean(x_t, time, OTHER_PROBE))
+        right.append(subject.q_posterior(PROBE, x_t, time)[0])
+    hint = "(26) and (34) contradict each other, or q_sample and model_mean take t differently"
     return [Comparison(t, np.array(left), np.array(right), scale=largest(np.array(right)), hint=hint)]
 
 
-def reverse_variance(s: Subject) -> list[Comparison]:
-    """sigma_t^2 is one of the usual tables, or lies between beta_tilde and beta."""
-    truth, T = s.truth, s.truth.T
-    t = np.arange(1, T + 1)
-    values = s.sigma2()
-    usual = usual_variances(truth)
-    name = closest({key: table[2:] for key, table in usual.items()}, values[2:])
-    if T == 1 and values[1] == 1.0:
-        name = "1"
-    expected = usual[name].copy()
-    at_1 = max(truth.beta[1], expected[1])
-    if T > 1 and not np.all(np.abs(values[2:] / expected[2:] - 1.0) <= LARGEST_IMPRECISION):
-        name = "between beta_tilde[t] and beta[t]"
-        expected = np.clip(values, truth.posterior_variance, truth.beta)
-    if name != "1":  # any small variance will do at t = 1, where a sampler adds no noise
-        expected[1] = np.clip(values[1], 0.0, at_1)
+def _mean_coefficients(subject: Subject, mean: TimedMap) -> list[Comparison]:
+    """Compare a function of (x_t, eps, t) with (34)."""
+    truth, t = subject.truth, subject.times
+    # Formulas are read off small inputs; what large ones do differently is a defect: clipping.
+    size = 1e-3 * np.maximum(truth.slope[t], 1e-3)
+    small, large = coefficients(mean, t, size, size), coefficients(mean, t)
+    found = Coefficients(
+        small.of_u,
+        small.of_v,
+        np.max([small.defect_u, large.defect_u, np.abs(large.of_u - small.of_u)], axis=0),
+        np.max([small.defect_v, large.defect_v, np.abs(large.of_v - small.of_v)], axis=0),
+    )
+    root, mean_eps = 1.0 / np.sqrt(truth.alpha), truth.mean_eps
+    beta, variance = truth.beta[t], truth.variance[t]
     slips = {
-        "sqrt(beta_tilde[t]): the standard deviation": np.sqrt(truth.posterior_variance[1:]),
-        "sqrt(beta[t]): the standard deviation": np.sqrt(truth.beta[1:]),
-        "beta_tilde of t - 1: t seems to be off by one": _late(usual["beta_tilde[t] (25)"]),
-        "beta of t - 1: t seems to be off by one": _late(truth.beta),
-        "log(beta_tilde[t]): the logarithm": np.log(np.maximum(truth.posterior_variance[1:], 1e-20)),
+        "beta[t] / (1 - alpha_bar[t]) lacks the square root": -beta * root[t] / variance,
+        "sqrt(beta[t]) for beta[t]": mean_eps[t] / np.sqrt(beta),
     }
+    return [
+        Comparison(t, found.of_u, root[t], defect=found.defect_u, table=root),
+        Comparison(t, found.of_v, mean_eps[t], defect=found.defect_v, table=mean_eps, candidates=slips),
+    ]
+
+
+def reverse_variance(subject: Subject) -> list[Comparison]:
+    """sigma_t^2 is one of the usual tables, or lies between beta_tilde and beta."""
+    truth, values = subject.truth, subject.reverse_variances()
+    t = np.arange(1, truth.T + 1)
+    name, expected, most_at_1 = _nearest_allowed(truth, values)
     # t = 1 is left out where it is right, so that slips need not explain it.
-    keep = slice(1 if T > 1 and values[1] == expected[1] else 0, None)
-    scale = np.where(t == 1, at_1, expected[1:])
+    keep = t[1:] if truth.T > 1 and values[1] == expected[1] else t
     return [
         Comparison(
-            t[keep],
-            values[1:][keep],
-            expected[1:][keep],
-            scale=scale[keep],
-            candidates={text: table[keep] for text, table in slips.items()},
+            keep,
+            values[keep],
+            expected[keep],
+            scale=np.where(keep == 1, most_at_1, expected[keep]),
+            candidates=_variance_slips(truth, keep),
             hint="outside of [beta_tilde[t], beta[t]]: too small or too large for any data",
             note=f"sigma_t^2 is {name}",
         )
     ]
 
 
-def reverse_step(s: Subject) -> list[Comparison]:
+def _nearest_allowed(truth: Truth, values: Table) -> tuple[str, Table, float]:
+    """Name and values of the table that is meant, and the most that is allowed at t = 1."""
+    usual = usual_variances(truth)
+    name = closest({key: table[2:] for key, table in usual.items()}, values[2:])
+    if truth.T == 1 and values[1] == 1.0:
+        name = "1"
+    expected = usual[name].copy()
+    most_at_1 = max(truth.beta[1], expected[1])
+    if truth.T > 1 and not np.all(np.abs(values[2:] / expected[2:] - 1.0) <= LARGEST_IMPRECISION):
+        name = "between beta_tilde[t] and beta[t]"
+        expected = np.clip(values, truth.posterior_variance, truth.beta)
+    if name != "1":  # any small variance will do at t = 1, where a sampler adds no noise
+        expected[1] = np.clip(values[1], 0.0, most_at_1)
+    return name, expected, most_at_1
+
+
+def _variance_slips(truth: Truth, t: TimeArray) -> dict[str, Values]:
+    tilde, beta, before = truth.posterior_variance, truth.beta, np.maximum(t - 1, 1)
+    usual_tilde = usual_variances(truth)["beta_tilde[t] (25)"]
+    return {
+        "sqrt(beta_tilde[t]): the standard deviation": np.sqrt(tilde[t]),
+        "sqrt(beta[t]): the standard deviation": np.sqrt(beta[t]),
+        "beta_tilde of t - 1: t seems to be off by one": usual_tilde[before],
+        "beta of t - 1: t seems to be off by one": beta[before],
+        "log(beta_tilde[t]): the logarithm": np.log(np.maximum(tilde[t], 1e-20)),
+    }
+
+
+def reverse_step(subject: Subject) -> list[Comparison]:
     """One pass of the sampling loop: the mean of (34), and noise of the right size but at t = 1."""
-    truth, t = s.truth, s.times
-    mean = _mean_rows(s, lambda x, t, eps: s.array("reverse_step", x, t, eps, ZERO))
+    mean = _mean_coefficients(subject, lambda x_t, eps, t: subject.reverse_step(x_t, t, eps, ZERO))
+    noise = coefficients(
+        lambda z, eps, t: subject.reverse_step(ZERO, t, eps, z), subject.times, size_v=1e-3
+    )
+    last_noise = Comparison(
+        np.array([1]),
+        noise.of_u[:1],
+        np.zeros(1),
+        scale=np.sqrt(subject.truth.beta[1:2]),
+        defect=noise.defect_u[:1],
+        hint="the last step must return its mean: z = 0 at t = 1 (at t = 0 if you count from 0; E9)",
+    )
+    return [*mean, _noise_variance(subject, noise), last_noise]
 
-    def noise(z: Values, eps: Values, time: int) -> Values:
-        return s.array("reverse_step", ZERO, time, eps, z)
 
-    found = [coefficients(at_time(noise, time), 1.0, 1e-3) for time in t.tolist()]
-    of_z, _, defect, _ = columns(found)
-    later = t >= 2
-    choices = {name: table[t[later]] for name, table in s.variance_choices().items()}
-    measured = of_z[later] * np.abs(of_z[later])
+def _noise_variance(subject: Subject, noise: Coefficients) -> Comparison:
+    """The squared coefficient of z, t >= 2."""
+    truth, later = subject.truth, subject.times >= 2
+    t, of_z, defect = subject.times[later], noise.of_u[later], noise.defect_u[later]
+    choices = {name: table[t] for name, table in variance_choices(subject).items()}
+    measured = of_z * np.abs(of_z)
     name = closest(choices, measured)
-    slips = {
-        "sigma_t^2 multiplies z: its square root is missing": choices[name] ** 2,
-        **{f"sigma_t^2 is {key}": table[t[later]] for key, table in usual_variances(truth).items()},
-        "no noise is added": 0.0 * measured,
-    }
-    return [
-        *mean,
-        Comparison(
-            t[later],
-            measured,
-            choices[name],
-            defect=2.0 * np.abs(of_z[later]) * defect[later],
-            candidates=slips,
-            note=f"sigma_t^2 is {name}",
-            hint=f"should be {name}",
+    return Comparison(
+        t,
+        measured,
+        choices[name],
+        defect=2.0 * np.abs(of_z) * defect,
+        candidates={
+            "sigma_t^2 multiplies z: its square root is missing": choices[name] ** 2,
+            **{f"sigma_t^2 is {key}": table[t] for key, table in usual_variances(truth).items()},
+            "no noise is added": 0.0 * measured,
+        },
+        note=f"sigma_t^2 is {name}",
+        hint=f"should be {name}",
+    )
+
+
+CHECKS = (
+    Check(
+        ("model_mean",),
+        model_mean,
+        (
+            Identity("model_mean: coefficient of x_t", "M2 (34)"),
+            Identity("model_mean: coefficient of eps", "M2 (34)"),
         ),
-        Comparison(
-            np.array([1]),
-            of_z[:1],
-            np.zeros(1),
-            scale=np.sqrt(truth.beta[1:2]),
-            defect=defect[:1],
-            hint="the last step must return its mean: z = 0 at t = 1 (at t = 0 if you count from 0; E9)",
+    ),
+    Check(
+        ("q_sample", "q_posterior", "model_mean"),
+        mean_at_true_eps,
+        (Identity("model_mean at the true eps = q_posterior", "M2 (29)"),),
+    ),
+    Check(
+        ("reverse_variance",),
+        reverse_variance,
+        (Identity("reverse_variance: beta_tilde, beta, between, or 1", "M2 (31)"),),
+    ),
+    Check(
+        ("reverse_step",),
+        reverse_step,
+        (
+            Identity("reverse_step: coefficient of x_t", "Algorithm 2"),
+            Identity("reverse_step: coefficient of eps", "Algorithm 2"),
+            Identity("reverse_step: variance of the noise", "Algorithm 2"),
+            Identity("reverse_step: no noise at t = 1", "Algorithm 2"),
         ),
-    ]
-
-
-def eps_loss_weight(s: Subject) -> list[Comparison]:
-    """The weight is (shift of the mean per eps)^2 / (2 sigma_t^2)."""
-    truth = s.truth
-    choices = s.variance_choices()
-    first = 1 if all(table[1] > 1e-9 * truth.beta[1] for table in choices.values()) else 2
-    t = s.times[s.times >= first]
-    measured = s.numbers("eps_loss_weight", t)
-    weights = {name: truth.mean_eps[t] ** 2 / (2.0 * table[t]) for name, table in choices.items()}
-    name = closest(weights, measured)
-    sigma2 = choices[name][t]
-    full = np.zeros(truth.T + 1)
-    full[first:] = truth.mean_eps[first:] ** 2 / (2.0 * choices[name][first:])
-    beta, variance = truth.beta[t], truth.variance[t]
-    slips = {
-        "(35) as it is printed: alpha[t] is missing in the denominator (E1)": beta**2
-        / (2.0 * sigma2 * variance),
-        "1 / (2 sigma^2 (1 - alpha_bar[t]) alpha_bar[t]), a misprint (E10)": 1.0
-        / (2.0 * sigma2 * variance * np.maximum(truth.alpha_bar[t], 1e-300)),
-        "1: the weight of L_simple, not of the bound": np.ones(len(t)),
-        "1 / (2 sigma_t^2): the weight of the mean, not of eps": 1.0 / (2.0 * sigma2),
-    }
-    for key, table in usual_variances(truth).items():
-        other = truth.mean_eps[t] ** 2 / (2.0 * table[t])
-        slips[f"sigma_t^2 is {key} here, elsewhere {name}"] = other
-    note = f"sigma_t^2 is {name}"
-    return [Comparison(t, measured, weights[name], table=full, candidates=slips, note=note)]
-
-
-def _mean_rows(s: Subject, mean: Callable[[Values, int, Values], Values]) -> list[Comparison]:
-    truth, t = s.truth, s.times
-    found = []
-
-    def at(x_t: Values, eps: Values, time: int) -> Values:
-        return mean(x_t, time, eps)
-
-    for time in t.tolist():
-        f = at_time(at, time)
-        # Formulas are read off small inputs; what large ones do differently is a defect: clipping.
-        size = 1e-3 * max(float(truth.slope[time]), 1e-3)
-        small, large = coefficients(f, size, size), coefficients(f, 1.0, 1.0)
-        found.append(
-            Coefficients(
-                small.of_u,
-                small.of_v,
-                max(small.defect_u, large.defect_u, abs(large.of_u - small.of_u)),
-                max(small.defect_v, large.defect_v, abs(large.of_v - small.of_v)),
-            )
-        )
-    of_xt, of_eps, defect_xt, defect_eps = columns(found)
-    root = 1.0 / np.sqrt(truth.alpha)
-    slips = {
-        "beta[t] / (1 - alpha_bar[t]) lacks the square root": -truth.beta[t]
-        * root[t]
-        / truth.variance[t],
-        "sqrt(beta[t]) for beta[t]": truth.mean_eps[t] / np.sqrt(truth.beta[t]),
-    }
-    return [
-        Comparison(t, of_xt, root[t], defect=defect_xt, table=root),
-        Comparison(
-            t, of_eps, truth.mean_eps[t], defect=defect_eps, table=truth.mean_eps, candidates=slips
-        ),
-    ]
-
-
-def _late(table: Values) -> Values:
-    """Entries that t = 1..T find if they look at t - 1."""
-    return np.concatenate([table[1:2], table[1:-1]])
+    ),
+)

@@ -1,27 +1,30 @@
 """What the betas of an implementation imply, by routes that share no code with ddpm_np.
 
-Tables come from composing the steps (20) one by one; the posterior from Bayes' rule on a grid;
-log p(x_0) and the gap from composing affine Gaussians. Everything is host float64.
+Tables come from composing the steps (20) one by one, the posterior from Bayes' rule on a grid.
+Everything is host float64; tables have length T + 1.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Table
+from ddpm_np.testing.protocol import Values
 
 EPS = {"float64": float(np.finfo(np.float64).eps), "float32": float(np.finfo(np.float32).eps)}
 LARGEST_IMPRECISION = 0.01
 
-Values = NDArray[np.float64]
+TimeArray: TypeAlias = NDArray[np.int64]
+"""Several times, shape (n,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Tables of length T + 1, from composing the steps x_t = root_alpha x_{t-1} + root_beta z.
+    """Tables from composing the steps x_t = root_alpha x_{t-1} + root_beta z.
 
     Attributes
     ----------
@@ -53,61 +56,57 @@ class Truth:
         """The number of steps."""
         return len(self.beta) - 1
 
-    @property
+    @cached_property
     def alpha_bar(self) -> Table:
         """The square of the slope."""
-        result: Table = self.slope**2
-        return result
+        return self.slope**2
 
-    @property
+    @cached_property
     def sigma(self) -> Table:
         """Standard deviation of x_t given x_0."""
-        result: Table = np.sqrt(self.variance)
-        return result
+        return np.sqrt(self.variance)
 
-    @property
+    @cached_property
     def c_xt(self) -> Table:
         """Regression of x_{t-1} on x_t given x_0: covariance over variance; entry 0 unused."""
         return _from_1(np.sqrt(self.alpha[1:]) * self.variance[:-1] / self.variance[1:])
 
-    @property
+    @cached_property
     def c_x0(self) -> Table:
         """What is left of the slope: slope[t-1] - c_xt[t] slope[t], without its cancellation."""
         return _from_1(self.slope[:-1] * self.beta[1:] / self.variance[1:])
 
-    @property
+    @cached_property
     def posterior_variance(self) -> Table:
         """Variance of x_{t-1} left by that regression; 0 at t = 1."""
         return _from_1(self.variance[:-1] * self.beta[1:] / self.variance[1:])
 
-    @property
+    @cached_property
     def mean_eps(self) -> Table:
         """Coefficient of eps in the posterior mean: x_0 = (x_t - sigma eps) / slope put into it."""
         return _from_1(-self.beta[1:] / (self.sigma[1:] * np.sqrt(self.alpha[1:])))
 
     def model_mean(self, x_t: Values, t: int, eps: Values) -> Values:
         """Mean of x_{t-1} when the network says eps, M2 (34)."""
-        result: Values = x_t / math.sqrt(self.alpha[t]) + self.mean_eps[t] * eps
-        return result
+        return x_t / math.sqrt(self.alpha[t]) + self.mean_eps[t] * eps
 
-    def tolerance(self, t: NDArray[Any], dtype: str) -> Values:
+    def tolerance(self, t: TimeArray, dtype: str) -> Values:
         """Relative error that rounding explains: the dtype's, and that of float64 tables."""
         return 256.0 * EPS[dtype] + 16.0 * EPS["float64"] * self._condition(t)
 
-    def imprecision(self, t: NDArray[Any]) -> Values:
+    def imprecision(self, t: TimeArray) -> Values:
         """Relative error that float32 tables made by a running product explain; at most 0.01."""
         return np.minimum(EPS["float32"] * (64.0 + 16.0 * self._condition(t)), LARGEST_IMPRECISION)
 
-    def _condition(self, t: NDArray[Any]) -> Values:
+    def _condition(self, t: TimeArray) -> Values:
         """Amplification of rounding in 1 - alpha_bar (at t and t - 1), and in 1 - alpha for beta."""
         alpha_bar, before = self.alpha_bar, np.maximum(t - 1, 1)
-        result: Values = (
+        return (
             (1.0 + t * alpha_bar[t]) / self.variance[t]
             + (1.0 + t * alpha_bar[before]) / self.variance[before]
             + 1.0 / self.beta[t]
             + 1.0 / self.alpha[t]
         )
-        return result
 
     def bayes(self, t: int, x0: float, x_t: float) -> tuple[float, float]:
         """Mean and variance of q(x_{t-1} | x_t, x_0) by Bayes' rule on a grid, M2 (8); t >= 2.
@@ -115,7 +114,7 @@ class Truth:
             q(x_{t-1} | x_t, x_0) is proportional to q(x_t | x_{t-1}) q(x_{t-1} | x_0)
 
         The trapezoidal rule is exact to rounding for Gaussians as long as the centres of the
-        two factors, as functions of x_{t-1}, are a few standard deviations apart.
+        two factors, as functions of x_{t-1}, are a few standard deviations apart at most.
         """
         root = math.sqrt(self.alpha[t])
         centres = np.array([self.slope[t - 1] * x0, x_t / root])
@@ -130,43 +129,6 @@ class Truth:
         return float(centres[narrow]) + mean, float(density @ (u - mean) ** 2)
 
 
-def gap_and_evidence(
-    truth: Truth, x0: Values, slopes: Values, offsets: Values, sigma2: Values
-) -> tuple[Values, Values]:
-    """KL(q(x_{1:T} | x_0) || p(x_{1:T} | x_0)) and log p(x_0) of a model with affine steps.
-
-        x_{t-1} = slopes[t] x_t + offsets[t] + sqrt(sigma2[t]) z,  x_T = z
-
-    The model is composed from T to 0, each step is inverted by Gaussian conditioning, and the
-    divergence is summed forwards along the chain; nothing is telescoped. Elementwise in x0.
-
-    Returns
-    -------
-    gap, log_p : array, shape of x0
-        Nats per coordinate.
-    """
-    T = truth.T
-    mean, var = np.zeros(T + 1), np.ones(T + 1)  # of x_t under the model
-    for t in range(T, 0, -1):
-        mean[t - 1] = slopes[t] * mean[t] + offsets[t]
-        var[t - 1] = slopes[t] ** 2 * var[t] + sigma2[t]
-    gap = np.zeros_like(x0)
-    for t in range(1, T + 1):
-        gain = slopes[t] * var[t] / var[t - 1]
-        left = var[t] * sigma2[t] / var[t - 1]
-        extra = math.sqrt(truth.alpha[t]) - gain
-        shift = extra * truth.slope[t - 1] * x0 - (mean[t] - gain * mean[t - 1])
-        ratio = truth.beta[t] / left
-        square = extra**2 * truth.variance[t - 1] + shift**2
-        gap += 0.5 * (ratio - 1.0 - math.log(ratio) + square / left)
-    return gap, log_normal(x0, mean[0], var[0])
-
-
-def log_normal(x: Values, mean: Any, variance: Any) -> Values:
-    """Log-density of a normal law, elementwise, in nats."""
-    result: Values = -0.5 * ((x - mean) ** 2 / variance + np.log(2.0 * math.pi * variance))
-    return result
-
-
 def _from_1(values: Values) -> Table:
+    """Prepend the entry for t = 0."""
     return np.concatenate([[0.0], values])

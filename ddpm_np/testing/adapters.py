@@ -1,12 +1,9 @@
-"""ddpm_np itself as an implementation to be checked: the adapter that must pass."""
+"""ddpm_np itself as an implementation to be checked: the adapter that has to pass."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array
 from ddpm_np.elbo import PriorWarning, elbo_decomposition
@@ -16,6 +13,7 @@ from ddpm_np.posterior import q_posterior
 from ddpm_np.reverse import VarianceKind, model_mean, reverse_variance
 from ddpm_np.samplers import ancestral_sample
 from ddpm_np.schedules import Schedule, linear_schedule
+from ddpm_np.testing.protocol import Predict, Values
 
 
 def _default_schedule() -> Schedule:
@@ -42,23 +40,23 @@ class Reference:
         """The number of steps."""
         return self.schedule.T
 
-    def betas(self) -> NDArray[np.float64]:
+    def betas(self) -> Values:
         """beta_1 ... beta_T."""
         return self.schedule.beta[1:]
 
-    def alpha_bars(self) -> NDArray[np.float64]:
+    def alpha_bars(self) -> Values:
         """alpha_bar_1 ... alpha_bar_T."""
         return self.schedule.alpha_bar[1:]
 
-    def q_sample(self, x0: NDArray[Any], t: int, noise: NDArray[Any]) -> Array:
+    def q_sample(self, x0: Values, t: int, noise: Values) -> Array:
         """:func:`ddpm_np.q_sample`."""
         return q_sample(self.schedule, x0, t, noise)
 
-    def q_posterior(self, x0: NDArray[Any], x_t: NDArray[Any], t: int) -> tuple[Array, Array]:
+    def q_posterior(self, x0: Values, x_t: Values, t: int) -> tuple[Array, Array]:
         """:func:`ddpm_np.q_posterior`."""
         return q_posterior(self.schedule, x0, x_t, t)
 
-    def model_mean(self, x_t: NDArray[Any], t: int, eps: NDArray[Any]) -> Array:
+    def model_mean(self, x_t: Values, t: int, eps: Values) -> Array:
         """:func:`ddpm_np.model_mean` of target "eps"."""
         return model_mean(self.schedule, x_t, t, eps)
 
@@ -66,17 +64,12 @@ class Reference:
         """:func:`ddpm_np.reverse_variance` at t."""
         return float(reverse_variance(self.schedule, self.variance)[t])
 
-    def reverse_step(self, x_t: NDArray[Any], t: int, eps: NDArray[Any], z: NDArray[Any]) -> Array:
+    def reverse_step(self, x_t: Values, t: int, eps: Values, z: Values) -> Array:
         """One pass of the loop in :func:`ddpm_np.ancestral_sample`."""
         mean = model_mean(self.schedule, x_t, t, eps)
         return mean + np.sqrt(self.reverse_variance(t)) * z if t > 1 else mean
 
-    def sample(
-        self,
-        predict: Callable[[NDArray[Any], int], NDArray[Any]],
-        x_T: NDArray[Any],
-        noise: NDArray[Any],
-    ) -> Array:
+    def sample(self, predict: Predict, x_T: Values, noise: Values) -> Array:
         """:func:`ddpm_np.ancestral_sample`."""
         sigma2 = reverse_variance(self.schedule, self.variance)
         return ancestral_sample(self.schedule, predict, x_T, noise=lambda t: noise[t], sigma2=sigma2)
@@ -86,16 +79,11 @@ class Reference:
         sigma2 = reverse_variance(self.schedule, self.variance)
         return float(eps_loss_weight(self.schedule, t, sigma2))
 
-    def elbo_terms(
-        self,
-        predict: Callable[[NDArray[Any], int], NDArray[Any]],
-        x0: NDArray[Any],
-        noise: NDArray[Any],
-    ) -> tuple[Array, Array, Array]:
+    def elbo_terms(self, predict: Predict, x0: Values, noise: Values) -> tuple[Array, Array, Array]:
         """:func:`ddpm_np.elbo_decomposition` with its Gaussian decoder."""
         sigma2 = reverse_variance(self.schedule, self.variance)
         with warnings.catch_warnings():
-            # Short schedules are checked too; that their prior is off is not the question here.
+            # Short schedules are checked too; how good their prior is does not matter here.
             warnings.simplefilter("ignore", PriorWarning)
             terms = elbo_decomposition(self.schedule, predict, x0, noise=noise, sigma2=sigma2)
         return terms.L_T, terms.L, terms.L_0

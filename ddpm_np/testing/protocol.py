@@ -1,4 +1,4 @@
-"""What an implementation shows of itself in order to be checked.
+"""The methods that an implementation offers in order to be checked.
 
 Time is 1-based and a plain ``int``: t = 1 is the step next to the data. Most code counts from
 0; there, ask for ``t - 1``. Arrays arrive as NumPy float64 of shape (B, d) and the adapter
@@ -7,11 +7,18 @@ DLPack or that ``numpy.asarray`` reads (PyTorch: detached), or a number where on
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array
+
+Values: TypeAlias = NDArray[np.float64]
+"""A NumPy array, float64."""
+
+Predict: TypeAlias = Callable[[Values, int], Values]
+"""A network: (x_t, t) to eps, of the shape of x_t; NumPy arrays, with t = 1..T."""
 
 
 class Implementation(Protocol):
@@ -43,18 +50,18 @@ class CompleteImplementation(Implementation, Protocol):
         """Return alpha_bar_1 ... alpha_bar_T, shape (T,): no entry for t = 0. M2 (22)."""
         ...
 
-    def q_sample(self, x0: NDArray[Any], t: int, noise: NDArray[Any]) -> Array:
+    def q_sample(self, x0: Values, t: int, noise: Values) -> Array:
         """Return x_t made from x0 and this noise, shape of x0. M2 (27)."""
         ...
 
-    def q_posterior(self, x0: NDArray[Any], x_t: NDArray[Any], t: int) -> tuple[Array, Array]:
+    def q_posterior(self, x0: Values, x_t: Values, t: int) -> tuple[Array, Array]:
         """Return mean and variance of q(x_{t-1} | x_t, x_0). M2 (25), (26).
 
         The variance is a number or broadcasts against the mean.
         """
         ...
 
-    def model_mean(self, x_t: NDArray[Any], t: int, eps: NDArray[Any]) -> Array:
+    def model_mean(self, x_t: Values, t: int, eps: Values) -> Array:
         """Return the model's mean of x_{t-1} when the network says ``eps``. M2 (34)."""
         ...
 
@@ -62,19 +69,14 @@ class CompleteImplementation(Implementation, Protocol):
         """Return sigma_t^2, the variance of the model's step, a number. M2 (31)."""
         ...
 
-    def reverse_step(self, x_t: NDArray[Any], t: int, eps: NDArray[Any], z: NDArray[Any]) -> Array:
+    def reverse_step(self, x_t: Values, t: int, eps: Values, z: Values) -> Array:
         """Return x_{t-1} sampled with this standard normal z. Ho Algorithm 2, one pass of its loop.
 
         ``z`` is handed over at t = 1 too, where the step has to ignore it.
         """
         ...
 
-    def sample(
-        self,
-        predict: Callable[[NDArray[Any], int], NDArray[Any]],
-        x_T: NDArray[Any],
-        noise: NDArray[Any],
-    ) -> Array:
+    def sample(self, predict: Predict, x_T: Values, noise: Values) -> Array:
         """Return x_0 of the whole loop. Ho Algorithm 2.
 
         ``predict(x_t, t)`` takes and returns NumPy arrays, with t = 1..T; ``noise`` has shape
@@ -86,12 +88,7 @@ class CompleteImplementation(Implementation, Protocol):
         """Return the weight of ||noise - eps||^2 in -L_{t-1}, a number. M2 (35)."""
         ...
 
-    def elbo_terms(
-        self,
-        predict: Callable[[NDArray[Any], int], NDArray[Any]],
-        x0: NDArray[Any],
-        noise: NDArray[Any],
-    ) -> tuple[Array, Array, Array]:
+    def elbo_terms(self, predict: Predict, x0: Values, noise: Values) -> tuple[Array, Array, Array]:
         """Return L_T (B,), L (T + 1, B) and L_0 (B,) in nats per example. M2 (19).
 
         The signs are those of terms to be maximised: L_T and L are <= 0. ``L[t]`` is L_{t-1}

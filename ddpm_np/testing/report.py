@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Verdict: TypeAlias = Literal["holds", "imprecise", "FAILS", "not offered"]
+Cells: TypeAlias = tuple[str, str, str, str, str]
 
-
+HEADER: Cells = ("identity", "equation", "residual", "tolerance", "verdict")
+INDENT = 6 * " "
 IMPRECISE = (
     "imprecise: no more than tables in float32 lose. Make them in float64, through "
     "cumsum(log1p(-beta)) and expm1, and cast the entries when they are used."
@@ -74,23 +76,11 @@ class Report:
         raise KeyError(identity)
 
     def __str__(self) -> str:
-        header = ("identity", "equation", "residual", "tolerance", "verdict")
-        rows = [row for row in self.rows if row.verdict != "not offered"]
-        cells = [header, *(_cells(row) for row in rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-        lines = [self.name, ""]
-        for number, line in enumerate(cells):
-            padded = [c.rjust(w) if i in (2, 3) else c.ljust(w) for i, (c, w) in _columns(line, widths)]
-            lines.append("  ".join(padded).rstrip())
-            if number == 0:
-                lines.append("  ".join("-" * w for w in widths))
-                continue
-            row = rows[number - 1]
-            if row.explanation:
-                indent = "      "
-                lines += textwrap.wrap(
-                    row.explanation, 100, initial_indent=indent, subsequent_indent=indent
-                )
+        shown = [row for row in self.rows if row.verdict != "not offered"]
+        header, rule, *table = _table([_cells(row) for row in shown])
+        lines = [self.name, "", header, rule]
+        for row, line in zip(shown, table, strict=True):
+            lines += [line, *_wrapped(row.explanation, INDENT)]
         return "\n".join([*lines, "", *self._remarks(), self._summary()])
 
     def _remarks(self) -> list[str]:
@@ -100,9 +90,7 @@ class Report:
             remarks.append(f"not offered: {', '.join(sorted(set(', '.join(silent).split(', '))))}.")
         if any(row.verdict == "imprecise" for row in self.rows):
             remarks.append(IMPRECISE)
-        return [
-            line for text in remarks for line in textwrap.wrap(text, 100, subsequent_indent="      ")
-        ]
+        return [line for remark in remarks for line in _wrapped(remark)]
 
     def _summary(self) -> str:
         counts = [
@@ -117,11 +105,25 @@ class Report:
         return f"{len(self.rows)} identities: {', '.join(counts)}."
 
 
-def _columns(line: tuple[str, ...], widths: list[int]) -> list[tuple[int, tuple[str, int]]]:
-    return list(enumerate(zip(line, widths, strict=True)))
+def _table(rows: list[Cells]) -> list[str]:
+    """Lines of a table: header, rule and rows; numbers to the right."""
+    cells = [HEADER, *rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(HEADER))]
+    lines = []
+    for line in cells:
+        padded = [
+            cell.rjust(width) if name in ("residual", "tolerance") else cell.ljust(width)
+            for name, cell, width in zip(HEADER, line, widths, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
-def _cells(row: Row) -> tuple[str, str, str, str, str]:
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=INDENT)
+
+
+def _cells(row: Row) -> Cells:
     if row.residual != row.residual:  # nothing was measured
         return row.identity, row.equation, "-", "-", row.verdict
     return row.identity, row.equation, f"{row.residual:.1e}", f"{row.tolerance:.1e}", row.verdict

@@ -32,7 +32,7 @@ def schedules(
     Parameters
     ----------
     max_T : int
-        Most steps, >= 1.
+        The most steps, >= 1.
     min_beta, max_beta : float
         Range of every beta, 0 < min_beta < max_beta < 1.
 
@@ -64,7 +64,7 @@ def times(schedule: Schedule, minimum: int = 1) -> st.SearchStrategy[int]:
     Raises
     ------
     TypeError, ValueError
-        If schedule is none, or minimum is no integer between 0 and T.
+        If schedule is not a Schedule, or minimum is not an integer between 0 and T.
     """
     T = check_schedule(schedule).T
     low = check_integer("minimum", minimum, 0, T)
