@@ -2,6 +2,9 @@
 
 The state of a run is a value. A batch is a pure function of (seed, step). So a run that was
 stopped at any step, and resumed from its state, ends in the same bits as one that was not.
+
+x0, noise, x_t and truth have shape (B, ...); times t and class labels are integer arrays of shape
+(B,), on the host.
 """
 
 import functools
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from ddpm_np._arrays import (
     Array,
     Table,
+    Times,
     array_namespace,
     check_arrays,
     check_table,
@@ -24,10 +28,10 @@ from ddpm_np._arrays import (
 )
 from ddpm_np._checks import check_choice, check_integer, check_real, describe
 from ddpm_np.forward import noised
-from ddpm_np.nn.denoisers import Denoiser, loss_and_gradient
+from ddpm_np.nn.denoisers import Denoiser, Labels, LossAndGradient, loss_and_gradient
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
-from ddpm_np.nn.tree import Layout, Tree, ravel
+from ddpm_np.nn.tree import Layout, ravel
 from ddpm_np.randomness import INIT, generator
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target, true_target
@@ -58,8 +62,6 @@ class Recipe:
     ----------
     schedule : Schedule
     denoiser : Denoiser
-        One whose class has a method ``loss_and_gradient``, as :class:`ddpm_np.nn.MLPDenoiser`
-        has, is trained by that, in one go; it must agree with forward and backward.
     optimizer : Adam
     target : {"eps", "x0", "mean", "v"}
         What the network predicts.
@@ -71,6 +73,9 @@ class Recipe:
         ``min(ema_decay, (1 + step) / (10 + step))``.
     max_grad_norm : float or None
         Clip gradients to this global norm.
+    loss_and_gradient : LossAndGradient
+        How both are computed: by the denoiser's forward and backward, or, for an
+        :class:`ddpm_np.nn.MLPDenoiser`, by the faster :func:`ddpm_np.nn.mlp_loss_and_gradient`.
 
     Raises
     ------
@@ -85,6 +90,7 @@ class Recipe:
     weight: Table | None = None
     ema_decay: float = 0.999
     max_grad_norm: float | None = None
+    loss_and_gradient: LossAndGradient = loss_and_gradient
 
     def __post_init__(self) -> None:
         check_schedule(self.schedule)
@@ -106,6 +112,10 @@ class Recipe:
             raise ValueError("ema_decay must be below 1, got 1")
         if self.max_grad_norm is not None:
             check_real("max_grad_norm", self.max_grad_norm, 0.0, math.inf)
+        if not callable(self.loss_and_gradient):
+            raise TypeError(
+                f"loss_and_gradient must be callable, got {describe(self.loss_and_gradient)}"
+            )
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -114,14 +124,9 @@ class Recipe:
 
 
 def init_state(recipe: Recipe, seed: int, asarray: Callable[[Any], Array]) -> TrainState:
-    """Draw the parameters and set all else to zero.
+    """Draw the parameters, from which their average starts too; all else is zero.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    seed : int
-    asarray : callable
-        Brings a host array to where training happens, in its dtype.
+    ``asarray`` brings a host array to where training happens, in its dtype.
     """
     params = asarray(np.asarray(ravel(recipe.denoiser.init(generator(seed, INIT)))))
     return TrainState(0, params, params, recipe.optimizer.init(params), _zero(params))
@@ -131,33 +136,19 @@ def train_step(
     recipe: Recipe,
     state: TrainState,
     x0: Array,
-    t: Array | int,
+    t: Times,
     noise: Array,
     ops: Ops,
-    labels: Array | None = None,
+    labels: Labels = None,
 ) -> TrainState:
     """One gradient step, Ho et al. 2020, Algorithm 1.
 
         x_t  = sqrt(alpha_bar[t]) * x0 + sqrt(1 - alpha_bar[t]) * noise
         loss = mean(weight[t] * (prediction(x_t, t) - truth)^2)
 
-    Pure: the same arguments give the same bits. Never waits for the device.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    state : TrainState
-    x0, noise : array, shape (B, ...)
-        Observations, and standard normal draws.
-    t : integer array of shape (B,), on the host, or int
-        Times, 1 <= t <= T, uniform.
-    ops : Ops
-    labels : integer array of shape (B,), on the host, or None
-        For a denoiser that takes classes: it gets them as a last argument.
-
-    Returns
-    -------
-    TrainState
+    x0 is from the data, t uniform in 1..T (an int is one time for all), the noise standard normal;
+    labels are for a denoiser that sees classes. Pure: the same arguments give the same bits. Never
+    waits for the device.
 
     Raises
     ------
@@ -167,53 +158,52 @@ def train_step(
     check_arrays(x0=x0, noise=noise)
     if x0.dtype != state.params.dtype:
         raise TypeError(f"x0 must have the parameters' dtype, {state.params.dtype}, got {x0.dtype}")
-    size = x0.shape[0]
-    times = check_times(t, recipe.schedule.T, size)
+    times = check_times(t, recipe.schedule.T, x0.shape[0])
     if isinstance(times, int):
-        times = np.full(size, times)
-    params = recipe.layout.unravel(state.params)
+        times = np.full(x0.shape[0], times)
 
-    def part(rows: slice) -> tuple[Array, Array]:
-        own = (x0[rows, ...], times[rows], noise[rows, ...], None if labels is None else labels[rows])
-        return denoising_loss(recipe, params, *own, ops, share=own[0].shape[0] / size)
-
-    parts = iter(ops.in_parts(part, size, math.prod(x0.shape[1:-1])))
-    loss, grad = next(parts)
-    for more_loss, more_grad in parts:
-        loss = loss + more_loss
-        grad += more_grad
+    x_t = noised(recipe.schedule, x0, times, noise)
+    truth = true_target(recipe.schedule, x0, times, noise, recipe.target)
+    loss, gradient = batch_gradient(recipe, state.params, x_t, times, labels, truth, ops)
     if recipe.max_grad_norm is not None:
-        grad = clip_by_global_norm(grad, recipe.max_grad_norm)
-    new_params, optimizer = recipe.optimizer.update(state.params, grad, state.optimizer, ops)
+        gradient = clip_by_global_norm(gradient, recipe.max_grad_norm)
+    params, optimizer = recipe.optimizer.update(state.params, gradient, state.optimizer, ops)
     # A young average forgets faster: it would else keep much of the random start for long.
     decay = min(recipe.ema_decay, (1 + state.step) / (10 + state.step))
-    average = ops.ema(state.average, new_params, decay)
-    return TrainState(state.step + 1, new_params, average, optimizer, state.loss_sum + loss)
+    average = ops.ema(state.average, params, decay)
+    return TrainState(state.step + 1, params, average, optimizer, state.loss_sum + loss)
 
 
-def denoising_loss(
+def batch_gradient(
     recipe: Recipe,
-    params: Tree,
-    x0: Array,
+    flat_params: Array,
+    x_t: Array,
     t: NDArray[np.integer[Any]],
-    noise: Array,
-    labels: Array | None,
+    labels: Labels,
+    truth: Array,
     ops: Ops,
-    *,
-    share: float = 1.0,
 ) -> tuple[Array, Array]:
-    """``share`` times the loss of :func:`train_step`, and its gradient as one flat array.
+    """The loss of :func:`train_step` and its flat gradient, added up over the parts that ``ops`` cuts.
 
-    The arguments are taken to be in order; ``share`` is that of these rows in their batch.
+    loss  = sum over parts of mean(share * weight[t] * (prediction(x_t, t) - truth)^2)
+    share = rows of the part / rows of the batch
     """
-    x_t = noised(recipe.schedule, x0, t, noise)
-    truth = true_target(recipe.schedule, x0, t, noise, recipe.target)
-    weight = share if recipe.weight is None else coefficient(share * recipe.weight[t], x0)
-    arguments = (params, x_t, t, truth, weight, ops, *(() if labels is None else (labels,)))
-    # Of its class: a wrapper that hands on attributes would hand on those of the network inside.
-    at_once = getattr(type(recipe.denoiser), "loss_and_gradient", loss_and_gradient)
-    found: tuple[Array, Array] = at_once(recipe.denoiser, *arguments)
-    return found
+    params, size = recipe.layout.unravel(flat_params), x_t.shape[0]
+
+    def part(rows: slice) -> tuple[Array, Array]:
+        x, times, own_labels = x_t[rows, ...], t[rows], None if labels is None else labels[rows]
+        share = x.shape[0] / size
+        weight = share if recipe.weight is None else coefficient(share * recipe.weight[times], x)
+        return recipe.loss_and_gradient(
+            recipe.denoiser, params, x, times, own_labels, truth[rows, ...], weight, ops
+        )
+
+    parts = iter(ops.in_parts(part, size, math.prod(x_t.shape[1:-1])))
+    loss, gradient = next(parts)
+    for more_loss, more_gradient in parts:
+        loss = loss + more_loss
+        gradient += more_gradient
+    return loss, gradient
 
 
 def train(

@@ -31,7 +31,7 @@ from ddpm_np.exact import (
     optimal_variance_gaussian,
     swiss_roll_exact,
 )
-from ddpm_np.nn import Adam, MLPDenoiser
+from ddpm_np.nn import Adam, MLPDenoiser, mlp_loss_and_gradient
 from ddpm_np.plotting.points import PALETTE, save
 from ddpm_np.randomness import BOUND, DATA, TEST, generator
 from ddpm_np.runs.batches import batches
@@ -196,7 +196,8 @@ def trained_denoiser(schedule: ddpm.Schedule, options: argparse.Namespace) -> Pr
     """Train the example's network for a short while; returns predict(x_t, t) on host float64."""
     backend = get_backend(options.backend)
     print(f"\n{describe_backend(options.backend, backend)}")
-    recipe = Recipe(schedule, MLPDenoiser(2, schedule.T), Adam(peak_rate(8e-3, options.steps)))
+    network, optimizer = MLPDenoiser(2, schedule.T), Adam(peak_rate(8e-3, options.steps))
+    recipe = Recipe(schedule, network, optimizer, loss_and_gradient=mlp_loss_and_gradient)
     points = swiss_roll_exact().sample(TRAINING_POINTS, generator(options.seed, DATA)).astype("float32")
 
     def asarray(values: Any) -> Array:

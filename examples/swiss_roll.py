@@ -32,7 +32,7 @@ from backends import describe_backend, get_backend
 from ddpm_np._arrays import Predictor, Table
 from ddpm_np.elbo import Elbo, warn_of_prior
 from ddpm_np.exact import NoisyCurve, swiss_roll_exact
-from ddpm_np.nn import Adam, MLPDenoiser
+from ddpm_np.nn import Adam, MLPDenoiser, mlp_loss_and_gradient
 from ddpm_np.randomness import BOUND, DATA, TEST, TRAIN, generator
 from ddpm_np.reverse import VARIANCES
 from ddpm_np.runs.batches import Batch, batches
@@ -149,7 +149,14 @@ def make_recipe(options: argparse.Namespace) -> Recipe:
     schedule = SCHEDULES[options.schedule](options.timesteps)
     denoiser = MLPDenoiser(2, schedule.T, options.hidden_size, options.hidden_layers)
     optimizer = Adam(peak_rate(options.learning_rate, options.steps))
-    return Recipe(schedule, denoiser, optimizer, options.target, ema_decay=EMA_DECAY)
+    return Recipe(
+        schedule,
+        denoiser,
+        optimizer,
+        options.target,
+        ema_decay=EMA_DECAY,
+        loss_and_gradient=mlp_loss_and_gradient,
+    )
 
 
 def make_batches(task: Run, points: np.ndarray) -> Callable[[int], Batch]:

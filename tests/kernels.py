@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from ddpm_np.nn import MLPParams
+from ddpm_np.nn import MLPParams, image_ops
 from ddpm_np.nn import ops as generic
 
 
@@ -225,7 +225,7 @@ def traced_backward(rounding, dy, error_dy, x, embedding, params, traced):
 
 def normalised(rounding, s, x):
     """Mean and variance are sums; the root is no further off than the variance, if that is not far."""
-    grouped = generic._grouped(x, s.groups)
+    grouped = image_ops._grouped(x, s.groups)
     count = grouped.shape[1] * grouped.shape[3]
 
     def mean(a):
@@ -259,7 +259,7 @@ def group_norm_errors(rounding, s, call, arrays):
 def group_norm_backward_errors(rounding, s, call, arrays):
     dy, x, gain, _ = arrays.values()
     normal, error, scale, error_scale, mean, error_of_mean = normalised(rounding, s, x)
-    dnormal = generic._grouped(gain[:, None] * dy, s.groups)
+    dnormal = image_ops._grouped(gain[:, None] * dy, s.groups)
     size, reach = np.abs(dnormal), np.abs(normal) + error
     error_dnormal = rounding.sum(size, 1)
     size = size + error_dnormal

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from backends import BackendError, describe_backend, get_backend
 from ddpm_np import scaled_linear_schedule
 from ddpm_np.data.toy import swiss_roll
-from ddpm_np.nn import Adam, MLPDenoiser, constant_rate
+from ddpm_np.nn import Adam, MLPDenoiser, constant_rate, mlp_loss_and_gradient
 from ddpm_np.nn import ops as generic
 from ddpm_np.nn.ops import Ops
 from ddpm_np.runs.batches import draw_batch
@@ -337,7 +337,8 @@ def test_numba_denoiser_passes_the_gradient_check():
 
 def losses(backend, dtype, steps):
     schedule = scaled_linear_schedule(50)
-    recipe = Recipe(schedule, MLPDenoiser(2, 50, 16, 2, 8), Adam(constant_rate(1e-3)), max_grad_norm=1.0)
+    network, adam = MLPDenoiser(2, 50, 16, 2, 8), Adam(constant_rate(1e-3))
+    recipe = Recipe(schedule, network, adam, max_grad_norm=1.0, loss_and_gradient=mlp_loss_and_gradient)
     data, seen = swiss_roll(500, 0).astype(dtype), []
 
     def asarray(values):

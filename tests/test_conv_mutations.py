@@ -7,22 +7,22 @@ from tests.mutants import assert_caught, copy_project, parse, plant, run_tests
 pytestmark = pytest.mark.slow
 
 MUTATIONS = """
-nn/ops.py: convolution by the transposed kernel
+nn/image_ops.py: convolution by the transposed kernel
 - stride), :] @ weight[i, j, ...]
 + stride), :] @ weight[j, i, ...]
 > test_convolution_written_out
 
-nn/ops.py: convolution's gradient by the transposed kernel
+nn/image_ops.py: convolution's gradient by the transposed kernel
 - += dy @ weight[i, j, ...].T
 + += dy @ weight[j, i, ...].T
 > test_gradients_by_complex_step
 
-nn/ops.py: convolution's gradient shifted by a row
+nn/image_ops.py: convolution's gradient shifted by a row
 - dpadded[:, r : r + height, r
 + dpadded[:, 0 : 0 + height, r
 > test_gradients_by_complex_step
 
-nn/ops.py: norm's gradient lacks the variance
+nn/image_ops.py: norm's gradient lacks the variance
 - keepdims=True) - grouped * along)
 + keepdims=True))
 > test_gradients_by_complex_step
@@ -62,14 +62,29 @@ nn/conditioned.py: gradients of scale and shift swapped
 + concat([dshift, dgain]
 > test_gradients_by_complex_step
 
-nn/conditioned.py: block's gradient forgets the way around
-- return dskip_x + dx, dembedding
-+ return dx, dembedding
+nn/conditioned.py: block's gradient forgets the skip
+- return (dskipped + dh, dembedding)
++ return (dh, dembedding)
 > test_gradients_by_complex_step
 
-nn/conditioned.py: only the first block asks of the embedding
-- dembedding = dembedding + own_dembedding
-+ dembedding = own_dembedding
+nn/conditioned.py: the embedding gets the gradient of the first block alone
+- dembedding + own)
++ own)
+> test_gradients_by_complex_step
+
+nn/combinators.py: the embedding gets the gradient of the branch alone
+- dz + dbranch_z), grads
++ dbranch_z), grads
+> test_gradients_by_complex_step
+
+nn/combinators.py: gradients of the embedding from behind a branch count twice
+- (dh, 0.0), ops)
++ (dh, dz), ops)
+> test_gradients_by_complex_step
+
+nn/combinators.py: pair's gradient forgets the skip
+- return (dh + dbranch, dz
++ return (dbranch, dz
 > test_gradients_by_complex_step
 
 nn/conditioned.py: last convolution does not start at 0

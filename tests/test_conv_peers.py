@@ -193,9 +193,9 @@ def test_block_against_autograd(inputs, outputs, groups):
     layer = ResidualBlock(inputs, outputs, 5, groups)
     params, x = randomised(layer.init(np.random.default_rng(0))), normal((3, 4, 5, inputs))
     embedding = normal((3, 5), 3)
-    y, cache = layer.forward(params, x, embedding, GENERIC)
+    (y, _), cache = layer.forward(params, (x, embedding), GENERIC)
     dy = normal(y.shape, 2)
-    found = (y, *layer.backward(params, cache, dy, GENERIC))
+    found = (y, *layer.backward(params, cache, (dy, 0.0), GENERIC))
 
     own = leaves_of(params)
     x_peer, e_peer = (torch.tensor(a, requires_grad=True) for a in (x, embedding))

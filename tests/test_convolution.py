@@ -9,27 +9,27 @@ import pytest
 import ddpm_np as ddpm
 from ddpm_np.nn import (
     Adam,
+    AdaptiveGroupNorm,
     AveragePool,
-    ConditionedResidual,
-    ConditionedSerial,
     Conv2d,
     ConvDenoiser,
     GroupNorm,
     GroupNormParams,
     LinearParams,
+    OnFirst,
     Residual,
     ResidualBlock,
+    ResidualOnFirst,
     SelfAttention,
     Serial,
     TimeAndClass,
-    Unconditioned,
     UNet,
     Upsample,
     constant_rate,
     time_embedding,
 )
 from ddpm_np.nn.ops import GENERIC
-from ddpm_np.nn.tree import named_leaves, tree_leaves, tree_map
+from ddpm_np.nn.tree import Layout, named_leaves, ravel, tree_leaves, tree_map
 from ddpm_np.training import Recipe, init_state, train_step
 from tests.gradients import check_gradients, randomised
 
@@ -58,16 +58,21 @@ LAYERS = {
     "attention_one_image_one_channel": (SelfAttention(1, 1, 1), (1, 3, 3, 1)),
     "attention_residual": (Residual(SelfAttention(2, 1, 1)), (2, 2, 2, 2)),
 }
-POOLED = (Unconditioned(AveragePool()), ResidualBlock(2, 4, 3, 2), Unconditioned(Conv2d(4, 2)))
-CONDITIONED = {
-    "block": (ResidualBlock(4, 4, 3, 2), (2, 3, 5, 4)),
-    "block_more_channels": (ResidualBlock(2, 4, 3, 2), (2, 3, 2, 2)),
-    "block_fewer_channels": (ResidualBlock(4, 2, 1, 1), (1, 2, 2, 4)),
-    "block_one_image_one_channel": (ResidualBlock(1, 1, 2, 1), (1, 3, 3, 1)),
-    "serial": (ConditionedSerial((ResidualBlock(2, 1, 2, 1), ResidualBlock(1, 2, 2, 1))), (2, 2, 3, 2)),
-    "serial_with_others": (ConditionedSerial((*POOLED, ResidualBlock(2, 2, 3, 2))), (2, 2, 4, 2)),
-    "residual": (ConditionedResidual(ResidualBlock(2, 2, 2, 1)), (2, 2, 3, 2)),
+POOLED = (OnFirst(AveragePool()), ResidualBlock(2, 4, 3, 2), OnFirst(Conv2d(4, 2)))
+TWO_BLOCKS = Serial((ResidualBlock(2, 1, 2, 1), ResidualBlock(1, 2, 2, 1)))
+PAIRS = {
+    "norm": (AdaptiveGroupNorm(4, 3, 2), (2, 3, 2, 4), 3),
+    "on_first": (OnFirst(Conv2d(2, 3)), (2, 3, 2, 2), 2),
+    "block": (ResidualBlock(4, 4, 3, 2), (2, 3, 5, 4), 3),
+    "block_more_channels": (ResidualBlock(2, 4, 3, 2), (2, 3, 2, 2), 3),
+    "block_fewer_channels": (ResidualBlock(4, 2, 1, 1), (1, 2, 2, 4), 1),
+    "block_one_image_one_channel": (ResidualBlock(1, 1, 2, 1), (1, 3, 3, 1), 2),
+    "serial": (TWO_BLOCKS, (2, 2, 3, 2), 2),
+    "serial_with_others": (Serial((*POOLED, ResidualBlock(2, 2, 3, 2))), (2, 2, 4, 2), 3),
+    "residual": (ResidualOnFirst(TWO_BLOCKS), (2, 2, 3, 2), 2),
+    "residual_without_embedding": (ResidualOnFirst(OnFirst(Conv2d(2, 2))), (1, 2, 3, 2), 2),
 }
+"""Layers on pairs, the shape of h, and the size of the embedding."""
 SMALL = {"embedding_size": 2, "groups": 1, "blocks": 1}
 DENOISERS = {
     "conv": (ConvDenoiser(1, 20, 2, **SMALL), (3, 4, 4, 1), np.array([1, 7, 20]), None),
@@ -103,18 +108,19 @@ def randomly(layer):
     return randomised(layer.init(np.random.default_rng(0)))
 
 
-class Pair:
-    """A conditioned layer, as a layer of (x, embedding)."""
+class Joined:
+    """A layer on pairs, whose results lie in one flat array: both of them count."""
 
     def __init__(self, layer):
         self.layer, self.init = layer, layer.init
 
     def forward(self, params, x, ops):
-        return self.layer.forward(params, *x, ops)
+        y, cache = self.layer.forward(params, x, ops)
+        return ravel(y), (cache, Layout.of(y))
 
     def backward(self, params, cache, dy, ops):
-        dx, dembedding, grads = self.layer.backward(params, cache, dy, ops)
-        return (dx, dembedding), grads
+        cache, layout = cache
+        return self.layer.backward(params, cache, layout.unravel(dy), ops)
 
 
 class Bound:
@@ -134,23 +140,18 @@ def make_case(name):
     if kind == "layer":
         layer, shape = LAYERS[name]
         x = normal(shape)
-    elif kind == "conditioned":
-        inner, shape = CONDITIONED[name]
-        first = next(block for block in (inner, *_parts(inner)) if isinstance(block, ResidualBlock))
-        layer, x = Pair(inner), (normal(shape), normal((shape[0], first.embedding_size), 2))
+    elif kind == "pair":
+        inner, shape, size = PAIRS[name]
+        layer, x = Joined(inner), (normal(shape), normal((shape[0], size), 2))
     else:
         network, shape, t, labels = DENOISERS[name]
         layer, x = Bound(network, t, labels), normal(shape)
     return layer, randomly(layer), x
 
 
-def _parts(layer):
-    return getattr(layer, "layers", ()) or (getattr(layer, "branch", layer),)
-
-
 CASES = [
     f"{kind}: {name}"
-    for kind, table in (("layer", LAYERS), ("conditioned", CONDITIONED), ("denoiser", DENOISERS))
+    for kind, table in (("layer", LAYERS), ("pair", PAIRS), ("denoiser", DENOISERS))
     for name in table
 ]
 
@@ -322,15 +323,16 @@ def test_block_written_out():
     h = norm(GroupNormParams(np.ones(4), np.zeros(4)), h)
     h = (1.0 + scale[:, None, None]) * h + shift[:, None, None]
     h = conv(params.last[1], silu(h)) + conv(params.skip[0], x)
-    y, _ = block.forward(params, x, embedding, GENERIC)
+    (y, same), _ = block.forward(params, (x, embedding), GENERIC)
     np.testing.assert_allclose(y, h, rtol=1e-11, atol=1e-11)
+    np.testing.assert_array_equal(same, embedding)
 
 
 def test_blocks_and_attention_start_as_nothing():
     x, embedding = normal((2, 4, 4, 4)), normal((2, 3), 2)
     block, attention = ResidualBlock(4, 4, 3, 2), Residual(SelfAttention(4, 2, 2))
     rng = np.random.default_rng(0)
-    y, _ = block.forward(block.init(rng), x, embedding, GENERIC)
+    (y, _), _ = block.forward(block.init(rng), (x, embedding), GENERIC)
     np.testing.assert_array_equal(y, x)
     y, _ = attention.forward(attention.init(rng), x, GENERIC)
     np.testing.assert_array_equal(y, x)
@@ -471,6 +473,8 @@ def test_training_uses_the_labels(kind):
         (ValueError, "groups must divide inputs, 3, got 2", lambda: ResidualBlock(3, 4, 2, 2)),
         (ValueError, "groups must divide outputs, 3, got 2", lambda: ResidualBlock(4, 3, 2, 2)),
         (ValueError, "embedding_size must be >= 1", lambda: ResidualBlock(4, 4, 0, 2)),
+        (ValueError, "embedding_size must be >= 1", lambda: AdaptiveGroupNorm(4, 0, 2)),
+        (ValueError, "groups must divide channels, 3, got 2", lambda: AdaptiveGroupNorm(3, 4, 2)),
         (ValueError, "classes must be >= 0, got -1", lambda: TimeAndClass(5, 4, -1)),
         (ValueError, "size must be even", lambda: TimeAndClass(5, 3)),
         (ValueError, "T must be >= 1", lambda: TimeAndClass(0, 4)),

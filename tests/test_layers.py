@@ -1,5 +1,6 @@
 """Layers, combinators and the denoiser: values, gradients, purity, devices, errors."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -16,12 +17,14 @@ from ddpm_np.nn import (
     Serial,
     SiLU,
     constant_rate,
+    loss_and_gradient,
+    mlp_loss_and_gradient,
     time_embedding,
 )
-from ddpm_np.nn.denoisers import loss_and_gradient
 from ddpm_np.nn.layers import embed
-from ddpm_np.nn.ops import GENERIC
+from ddpm_np.nn.ops import GENERIC, Ops, forward_only, residual_mlp_loss
 from ddpm_np.nn.tree import Layout, named_leaves, ravel, tree_leaves, tree_map
+from ddpm_np.runs.evaluation import predictor
 from ddpm_np.training import Recipe, init_state, train_step
 from tests.gradients import check_gradients, randomised
 
@@ -354,9 +357,9 @@ def test_the_loss_at_once_is_that_of_forward_and_backward(name, weights, dtype):
     if weights == "all":
         weight = np.linspace(0.0, 1.0, 2 * rows, dtype=dtype).reshape(2, rows).T
     for t in (7, np.arange(rows) % 10 + 1):
-        arguments = (params, x, t, truth, weight, backend.ops)
-        expected = loss_and_gradient(network, *arguments)
-        for found, value in zip(network.loss_and_gradient(*arguments), expected, strict=True):
+        arguments = (network, params, x, t, None, truth, weight, backend.ops)
+        expected = loss_and_gradient(*arguments)
+        for found, value in zip(mlp_loss_and_gradient(*arguments), expected, strict=True):
             assert found.dtype == value.dtype == dtype
             if name == "numpy":
                 np.testing.assert_array_equal(found, value)
@@ -365,12 +368,17 @@ def test_the_loss_at_once_is_that_of_forward_and_backward(name, weights, dtype):
                 np.testing.assert_allclose(found, value, rtol=0.0, atol=bound)
 
 
-def test_a_network_without_classes_refuses_labels():
+@pytest.mark.parametrize("how", [loss_and_gradient, mlp_loss_and_gradient])
+@pytest.mark.parametrize("ops", [GENERIC, Ops(residual_mlp_loss=residual_mlp_loss)])
+def test_a_network_without_classes_refuses_labels(how, ops):
     network = MLPDenoiser(2, 50, 20, 2, 4)
-    recipe = Recipe(scaled_linear_schedule(50), network, Adam(constant_rate(1e-3)))
-    state, x = init_state(recipe, 0, np.asarray), normal((3, 2))
+    adam = Adam(constant_rate(1e-3))
+    recipe = Recipe(scaled_linear_schedule(50), network, adam, loss_and_gradient=how)
+    state, x, labels = init_state(recipe, 0, np.asarray), normal((3, 2)), np.array([1, 2, 3])
     with pytest.raises(TypeError, match=r"^labels must be None: MLPDenoiser has no classes$"):
-        train_step(recipe, state, x, 7, x, GENERIC, np.array([1, 2, 3]))
+        train_step(recipe, state, x, 7, x, ops, labels)
+    with pytest.raises(TypeError, match=r"^labels must be None: MLPDenoiser has no classes$"):
+        predictor(recipe, state.params, ops, labels)(x, 7)
 
 
 def test_a_parameter_may_be_one_number():
@@ -384,8 +392,8 @@ def test_a_parameter_may_be_one_number():
 class Doubled(MLPDenoiser):
     """A network that changes what its parent predicts."""
 
-    def forward(self, params, x_t, t, ops):
-        y, cache = super().forward(params, x_t, t, ops)
+    def forward(self, params, x_t, t, ops, labels=None):
+        y, cache = super().forward(params, x_t, t, ops, labels)
         return 2.0 * y, cache
 
     def backward(self, params, cache, dy, ops):
@@ -405,21 +413,36 @@ class Wrapped:
 
 @pytest.mark.parametrize("denoiser", [Doubled(2, 50, 20, 2, 4), Wrapped()], ids=["subclass", "wrapper"])
 @pytest.mark.parametrize("name", ["numpy", "numba"])
-def test_networks_around_this_one_are_trained_by_their_own_forward(name, denoiser):
+def test_networks_around_this_one_go_by_their_own_forward(name, denoiser):
+    """In training and in predicting; and the kernel of this one refuses them."""
     ops = (
         get_backend(name) if name == "numpy" else pytest.importorskip("numba") and get_backend(name)
     ).ops
     x, noise = normal((5, 2)).astype("float32"), normal((5, 2), seed=1).astype("float32")
-    schedule = scaled_linear_schedule(50)
-    losses = []
-    for network in (denoiser, MLPDenoiser(2, 50, 20, 2, 4)):
-        recipe = Recipe(schedule, network, Adam(constant_rate(1e-3)))
+    schedule, adam = scaled_linear_schedule(50), Adam(constant_rate(1e-3))
+    x_t, losses, predictions = q_sample(schedule, x, 7, noise), [], []
+    for network, how in (
+        (denoiser, loss_and_gradient),
+        (MLPDenoiser(2, 50, 20, 2, 4), mlp_loss_and_gradient),
+    ):
+        recipe = Recipe(schedule, network, adam, loss_and_gradient=how)
         state = init_state(recipe, 0, lambda a: a.astype("float32"))
         losses.append(float(train_step(recipe, state, x, 7, noise, ops).loss_sum))
-    params = recipe.layout.unravel(state.params)
-    prediction = 2.0 * network.predict(params, q_sample(schedule, x, 7, noise), 7, ops)
-    assert losses[0] == pytest.approx(np.mean((prediction - noise) ** 2), rel=1e-5)
+        predictions.append(predictor(recipe, state.params, ops)(x_t, 7))
+    np.testing.assert_array_equal(predictions[0], 2.0 * predictions[1])
+    assert losses[0] == pytest.approx(np.mean((predictions[0] - noise) ** 2), rel=1e-5)
     assert abs(losses[1] - losses[0]) > 0.01
+    recipe = Recipe(schedule, denoiser, adam, loss_and_gradient=mlp_loss_and_gradient)
+    message = f"^mlp_loss_and_gradient is for an MLPDenoiser, .* got {type(denoiser).__name__}; "
+    with pytest.raises(TypeError, match=message):
+        train_step(recipe, state, x, 7, noise, ops)
+
+
+def test_a_recipe_is_by_forward_and_backward_unless_it_says_otherwise():
+    recipe = Recipe(scaled_linear_schedule(50), MLPDenoiser(2, 50), Adam(constant_rate(1e-3)))
+    assert recipe.loss_and_gradient is loss_and_gradient
+    with pytest.raises(TypeError, match=r"^loss_and_gradient must be callable, got str 'fused'$"):
+        dataclasses.replace(recipe, loss_and_gradient="fused")
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
@@ -436,5 +459,6 @@ def test_a_prediction_alone_is_that_of_forward(name, rows, dtype):
     x = normal((rows, 2)).astype(dtype)
     for t in (7, np.arange(rows) % 10 + 1):
         expected, _ = network.forward(params, x, t, backend.ops)
-        np.testing.assert_array_equal(network.predict(params, x, t, backend.ops), expected)
-    assert backend.ops.residual_mlp(x, x[:1, :1] @ np.ones((1, 4), dtype), params, keep=False)[1] is None
+        found, cache = network.forward(params, x, t, forward_only(backend.ops))
+        np.testing.assert_array_equal(found, expected)
+        assert cache is None

@@ -1,20 +1,24 @@
 """Networks with hand-written backpropagation: layers, denoisers, optimizers. No autograd."""
 
 from ddpm_np.nn.attention import SelfAttention, SelfAttentionParams
-from ddpm_np.nn.combinators import Residual, Serial
+from ddpm_np.nn.combinators import OnFirst, Residual, ResidualOnFirst, Serial
 from ddpm_np.nn.conditioned import (
-    ConditionedLayer,
-    ConditionedResidual,
-    ConditionedSerial,
+    AdaptiveGroupNorm,
     ResidualBlock,
     ResidualBlockParams,
     TimeAndClass,
     TimeAndClassParams,
-    Unconditioned,
 )
 from ddpm_np.nn.conv_denoisers import ConvDenoiser, ConvDenoiserParams, UNet
 from ddpm_np.nn.convolution import AveragePool, Conv2d, GroupNorm, GroupNormParams, Upsample
-from ddpm_np.nn.denoisers import Denoiser, MLPDenoiser
+from ddpm_np.nn.denoisers import (
+    Denoiser,
+    Labels,
+    LossAndGradient,
+    MLPDenoiser,
+    loss_and_gradient,
+    mlp_loss_and_gradient,
+)
 from ddpm_np.nn.layers import (
     Layer,
     Linear,
@@ -40,25 +44,27 @@ __all__ = [
     "Adam",
     "AdamState",
     "AdamW",
+    "AdaptiveGroupNorm",
     "AveragePool",
-    "ConditionedLayer",
-    "ConditionedResidual",
-    "ConditionedSerial",
     "Conv2d",
     "ConvDenoiser",
     "ConvDenoiserParams",
     "Denoiser",
     "GroupNorm",
     "GroupNormParams",
+    "Labels",
     "Layer",
     "Linear",
     "LinearParams",
+    "LossAndGradient",
     "MLPDenoiser",
     "MLPParams",
+    "OnFirst",
     "Ops",
     "Residual",
     "ResidualBlock",
     "ResidualBlockParams",
+    "ResidualOnFirst",
     "SelfAttention",
     "SelfAttentionParams",
     "Serial",
@@ -66,7 +72,6 @@ __all__ = [
     "TimeAndClass",
     "TimeAndClassParams",
     "UNet",
-    "Unconditioned",
     "Upsample",
     "clip_by_global_norm",
     "constant_rate",
@@ -74,6 +79,8 @@ __all__ = [
     "ema_update",
     "global_norm",
     "linear_decay",
+    "loss_and_gradient",
+    "mlp_loss_and_gradient",
     "time_embedding",
     "warmup",
 ]

@@ -26,18 +26,14 @@ class SelfAttentionParams(NamedTuple):
 
 @dataclass(frozen=True)
 class SelfAttention:
-    """Every pixel looks at every pixel, Vaswani et al. 2017; put it in a :class:`Residual`.
+    """Every pixel attends to every pixel, Vaswani et al. 2017; put it in a :class:`Residual`.
 
         query, key, value = Linear(GroupNorm(x)), cut in three, and each in heads
         weights = softmax(query @ key^T / sqrt(size)), with size = channels / heads
         y = Linear(weights @ value, of all heads side by side)
 
-    Shapes (B, H, W, channels) to the same. The last weights start at 0, and so does y.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no integer >= 1, or groups or heads do not divide the channels.
+    Shapes (B, H, W, channels) to the same. Groups and heads divide the channels. The last weights
+    start at 0, and so does y.
     """
 
     channels: int
@@ -51,7 +47,7 @@ class SelfAttention:
 
     @cached_property
     def norm(self) -> GroupNorm:
-        """What normalises x."""
+        """The normalisation of x."""
         return GroupNorm(self.channels, self.groups)
 
     @cached_property
@@ -61,7 +57,7 @@ class SelfAttention:
 
     @cached_property
     def exit(self) -> Linear:
-        """The map of what was seen."""
+        """The map of the attended values."""
         return Linear(self.channels, self.channels, gain=0.0)
 
     def init(self, rng: Generator) -> SelfAttentionParams:

@@ -9,21 +9,14 @@ from array_api_compat import is_array_api_obj
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, check_times, to_host
+from ddpm_np._arrays import Array, Times, check_times, to_host
 from ddpm_np._checks import check_integer, describe
 from ddpm_np.nn.attention import SelfAttention
-from ddpm_np.nn.combinators import Residual, Serial
-from ddpm_np.nn.conditioned import (
-    ConditionedLayer,
-    ConditionedResidual,
-    ConditionedSerial,
-    ResidualBlock,
-    TimeAndClass,
-    TimeAndClassParams,
-    Unconditioned,
-)
+from ddpm_np.nn.combinators import OnFirst, Residual, ResidualOnFirst, Serial
+from ddpm_np.nn.conditioned import ResidualBlock, TimeAndClass, TimeAndClassParams
 from ddpm_np.nn.convolution import AveragePool, Conv2d, GroupNorm, Upsample, check_groups
-from ddpm_np.nn.layers import LinearParams, SiLU
+from ddpm_np.nn.denoisers import Labels
+from ddpm_np.nn.layers import Layer, LinearParams, SiLU
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.tree import Tree
 
@@ -65,7 +58,7 @@ class ConvDenoiser:
     Raises
     ------
     TypeError, ValueError
-        If a size is no integer in range, or the groups do not divide the width.
+        If a size is not an integer in range, or the groups do not divide the width.
     """
 
     channels: int
@@ -88,75 +81,47 @@ class ConvDenoiser:
         return TimeAndClass(self.T, self.embedding_size, self.classes)
 
     @cached_property
-    def entry(self) -> Conv2d:
-        """The first convolution."""
-        return Conv2d(self.channels, self.width)
-
-    @cached_property
-    def trunk(self) -> ConditionedSerial:
-        """The layers that see the embedding."""
-        return ConditionedSerial(self._blocks(self.width, self.width))
-
-    @cached_property
-    def exit(self) -> Serial:
-        """The last layers."""
-        norm = GroupNorm(self.width, self.groups)
-        return Serial((norm, SiLU(), Conv2d(self.width, self.channels, gain=0.0)))
+    def layers(self) -> Serial:
+        """From (x_t, embedding) to (prediction, embedding); parameters: entry, trunk and exit."""
+        entry, norm = Conv2d(self.channels, self.width), GroupNorm(self.width, self.groups)
+        exit = Serial((norm, SiLU(), Conv2d(self.width, self.channels, gain=0.0)))
+        return Serial((OnFirst(entry), Serial(self._trunk()), OnFirst(exit)))
 
     def init(self, rng: Generator) -> ConvDenoiserParams:
         """Draw initial parameters, on the host in float64."""
-        return ConvDenoiserParams(
-            embedding=self.embedding.init(rng),
-            entry=self.entry.init(rng),
-            trunk=self.trunk.init(rng),
-            exit=self.exit.init(rng),
-        )
+        return ConvDenoiserParams(self.embedding.init(rng), *self.layers.init(rng))
 
     def forward(
-        self,
-        params: ConvDenoiserParams,
-        x_t: Array,
-        t: Array | int,
-        ops: Ops,
-        labels: NDArray[np.integer[Any]] | None = None,
+        self, params: ConvDenoiserParams, x_t: Array, t: Times, ops: Ops, labels: Labels = None
     ) -> tuple[Array, Any]:
         """Return the prediction and the caches of the layers.
 
-        Parameters
-        ----------
-        params : ConvDenoiserParams
-        x_t : array, shape (B, H, W, channels)
-        t : integer array of shape (B,), on the host, or int
-            Times, 1 <= t <= T.
-        ops : Ops
-        labels : integer array of shape (B,), on the host, or None
-            1..classes, or 0 for no class; None is all 0.
+        Labels are 1..classes, or 0 for no class; None is all 0.
 
         Raises
         ------
         TypeError, ValueError
-            If x_t has not the right shape, or t or labels are no integers in range.
+            If x_t has the wrong shape, or t or labels are not integers in range.
         """
         self._check_images(x_t)
         batch = x_t.shape[0]
         times = np.broadcast_to(check_times(t, self.T, batch), (batch,))
         classes = check_labels(labels, self.classes, batch)
         embedding, embedding_cache = self.embedding.forward(params.embedding, times, classes, x_t, ops)
-        h, entry_cache = self.entry.forward(params.entry, x_t, ops)
-        h, trunk_cache = self.trunk.forward(params.trunk, h, embedding, ops)
-        prediction, exit_cache = self.exit.forward(params.exit, h, ops)
-        return prediction, (embedding_cache, entry_cache, trunk_cache, exit_cache)
+        (prediction, _), cache = self.layers.forward(params[1:], (x_t, embedding), ops)
+        return prediction, (embedding_cache, cache)
 
     def backward(
         self, params: ConvDenoiserParams, cache: Any, dy: Array, ops: Ops
     ) -> tuple[Array, ConvDenoiserParams]:
         """Return the gradients of x_t and of the parameters; t and labels have none."""
-        embedding_cache, entry_cache, trunk_cache, exit_cache = cache
-        dh, dexit = self.exit.backward(params.exit, exit_cache, dy, ops)
-        dh, dembedding, dtrunk = self.trunk.backward(params.trunk, trunk_cache, dh, ops)
-        dx, dentry = self.entry.backward(params.entry, entry_cache, dh, ops)
+        embedding_cache, cache = cache
+        (dx, dembedding), grads = self.layers.backward(params[1:], cache, (dy, 0.0), ops)
         dtimes = self.embedding.backward(params.embedding, embedding_cache, dembedding, ops)
-        return dx, ConvDenoiserParams(dtimes, dentry, dtrunk, dexit)
+        return dx, ConvDenoiserParams(dtimes, *grads)
+
+    def _trunk(self) -> tuple[Layer, ...]:
+        return self._blocks(self.width, self.width)
 
     def _blocks(self, inputs: int, outputs: int) -> tuple[ResidualBlock, ...]:
         """Residual blocks, of which the first changes the channels."""
@@ -196,7 +161,7 @@ class UNet(ConvDenoiser):
     Raises
     ------
     TypeError, ValueError
-        If a size is no integer in range, or groups or heads do not divide the channels.
+        If a size is not an integer in range, or groups or heads do not divide the channels.
     """
 
     multipliers: tuple[int, ...] = (1, 2)
@@ -219,28 +184,25 @@ class UNet(ConvDenoiser):
                 f"heads must divide the channels of the lowest level, {lowest}, got {self.heads}"
             )
 
-    @cached_property
-    def trunk(self) -> ConditionedSerial:
-        """The layers that see the embedding."""
-        return ConditionedSerial(self._level(0, self.width))
+    def _trunk(self) -> tuple[Layer, ...]:
+        return self._level(0, self.width)
 
-    def _level(self, level: int, inputs: int) -> tuple[ConditionedLayer, ...]:
+    def _level(self, level: int, inputs: int) -> tuple[Layer, ...]:
         width = self.width * self.multipliers[level]
         down, up = self._blocks(inputs, width), self._blocks(width, width)
         return (*down, *self._below(level, width), *up)
 
-    def _below(self, level: int, width: int) -> tuple[ConditionedLayer, ...]:
+    def _below(self, level: int, width: int) -> tuple[Layer, ...]:
         if level + 1 < len(self.multipliers):
             # What comes up is added to what stayed, not put beside it: that copies nothing, and
             # the blocks behind it need not be wider. The 1 x 1 weights give it the right channels
             # before it is upsampled, with which they commute, at a quarter of the work.
             lower = self.width * self.multipliers[level + 1]
-            lift = Unconditioned(Serial((Conv2d(lower, width, kernel=1), Upsample())))
+            lift = OnFirst(Serial((Conv2d(lower, width, kernel=1), Upsample())))
             next_level = self._level(level + 1, width)
-            branch = ConditionedSerial((Unconditioned(AveragePool()), *next_level, lift))
-            return (ConditionedResidual(branch),)
+            return (ResidualOnFirst(Serial((OnFirst(AveragePool()), *next_level, lift))),)
         if self.heads:
-            return (Unconditioned(Residual(SelfAttention(width, self.heads, self.groups))),)
+            return (OnFirst(Residual(SelfAttention(width, self.heads, self.groups))),)
         return ()
 
     def _check_images(self, x_t: Array) -> None:
@@ -259,7 +221,7 @@ def check_labels(labels: object, classes: int, batch: int) -> NDArray[np.integer
     Raises
     ------
     TypeError, ValueError
-        If they are no integers in 0..classes, one per example, or there are no classes.
+        If they are not integers in 0..classes, one per example, or there are no classes.
     """
     if labels is None:
         return np.zeros(batch, dtype=np.int64)

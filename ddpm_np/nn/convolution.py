@@ -1,4 +1,4 @@
-"""Layers of images, channels last: shape (B, H, W, n), each backward mirroring its forward."""
+"""Layers of images, channels last: shape (B, H, W, n). Otherwise as in :mod:`ddpm_np.nn.layers`."""
 
 import math
 import sys
@@ -26,14 +26,8 @@ class Conv2d:
 
     with r = (kernel - 1) / 2, from shape (B, H, W, inputs) to
     (B, ceil(H / stride), ceil(W / stride), outputs). Weights, of shape
-    (kernel, kernel, inputs, outputs), start as N(0, gain^2 / (kernel^2 inputs)), biases,
-    (outputs,), at 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no integer >= 1, the kernel is even, the stride neither 1 nor 2, or the gain
-        negative.
+    (kernel, kernel, inputs, outputs), start as N(0, gain^2 / (kernel^2 inputs)), gain >= 0; biases,
+    (outputs,), at 0. The stride is 1 or 2.
     """
 
     inputs: int
@@ -79,13 +73,8 @@ class GroupNormParams(NamedTuple):
 class GroupNorm:
     """Group normalisation, Wu & He 2018: y = gain * (x - mean) / sqrt(variance + 1e-5) + shift.
 
-    Mean and variance are those of one image and one group of adjacent channels. Shapes
-    (B, ..., channels). Gains start at 1, shifts at 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no integer >= 1 or the groups do not divide the channels.
+    Mean and variance are those of one image and one group of adjacent channels; the groups divide
+    the channels. Shapes (B, ..., channels). Gains start at 1, shifts at 0.
     """
 
     channels: int

@@ -1,32 +1,38 @@
-"""Denoisers: networks that see x_t and t, and predict the noise (or x0, the mean, v)."""
+"""Denoisers: networks that see x_t and t, and predict the noise (or x0, the mean, v).
+
+x_t has shape (B, ...). Times are integers, and so are labels, the classes of the examples: both of
+shape (B,), on the host, or one time for all, and None for no labels.
+"""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, check_times
+from ddpm_np._arrays import Array, Times, check_times
 from ddpm_np._checks import check_integer
 from ddpm_np.nn.layers import embed, time_embedding
 from ddpm_np.nn.ops import MLPParams, Ops
 from ddpm_np.nn.tree import Tree, ravel
 
+Labels: TypeAlias = NDArray[np.integer[Any]] | None
+"""The class of each example, on the host, or None."""
+
 
 class Denoiser(Protocol):
-    """A network of two arguments, x_t and t; otherwise a layer.
-
-    Two more methods are used where a class has them: ``predict``, which is forward without what
-    backward needs, and ``loss_and_gradient``, see :func:`loss_and_gradient`. Both must agree with
-    forward and backward.
-    """
+    """A layer that sees times and labels beside x_t."""
 
     def init(self, rng: Generator) -> Tree:
         """Draw initial parameters, on the host in float64."""
         ...
 
-    def forward(self, params: Tree, x_t: Array, t: Array | int, ops: Ops) -> tuple[Array, Any]:
+    def forward(
+        self, params: Tree, x_t: Array, t: Times, ops: Ops, labels: Labels = None
+    ) -> tuple[Array, Any]:
         """Return the prediction, of the shape of x_t, and what backward needs."""
         ...
 
@@ -35,40 +41,62 @@ class Denoiser(Protocol):
         ...
 
 
+LossAndGradient: TypeAlias = Callable[
+    [Denoiser, Tree, Array, Times, Labels, Array, Array | float, Ops], tuple[Array, Array]
+]
+"""How a step finds its loss and gradient: :func:`loss_and_gradient`, or one that agrees with it."""
+
+
 def loss_and_gradient(
     denoiser: Denoiser,
     params: Tree,
     x_t: Array,
-    t: Array | int,
+    t: Times,
+    labels: Labels,
     truth: Array,
     weight: Array | float,
     ops: Ops,
-    *labels: Array,
 ) -> tuple[Array, Array]:
-    """Weighted mean squared error of a prediction, and its gradient by the parameters, flat.
+    """Weighted squared error of a prediction, and its gradient, of any denoiser.
 
-    Parameters
-    ----------
-    denoiser : Denoiser
-    params : Tree
-    x_t, truth : array, shape (B, ...)
-        What the network sees, and what it should predict.
-    t : integer array of shape (B,), on the host, or int
-    weight : array that broadcasts to x_t, or float
-    ops : Ops
-    labels : integer array of shape (B,), on the host
-        None or one, for a denoiser that takes classes.
+        loss     = mean(weight * (prediction(x_t, t) - truth)^2)
+        gradient = dloss / dparams, one flat array in the order of :func:`ddpm_np.nn.tree.ravel`
 
-    Returns
-    -------
-    loss : array, shape ()
-        mean(weight * (prediction - truth)^2)
-    gradient : array, shape (parameters,)
-        As :func:`ddpm_np.nn.tree.ravel` orders them.
+    The weight broadcasts to x_t.
     """
-    prediction, cache = denoiser.forward(params, x_t, t, ops, *labels)
+    prediction, cache = denoiser.forward(params, x_t, t, ops, labels)
     loss, dprediction = ops.squared_error(prediction, truth, weight)
-    return loss, ravel(denoiser.backward(params, cache, dprediction, ops)[1])
+    _, grads = denoiser.backward(params, cache, dprediction, ops)
+    return loss, ravel(grads)
+
+
+def mlp_loss_and_gradient(
+    denoiser: Denoiser,
+    params: Tree,
+    x_t: Array,
+    t: Times,
+    labels: Labels,
+    truth: Array,
+    weight: Array | float,
+    ops: Ops,
+) -> tuple[Array, Array]:
+    """:func:`loss_and_gradient` of an :class:`MLPDenoiser`, in one operation if ``ops`` has it.
+
+    A small network spends much of its time between operations.
+
+    Raises
+    ------
+    TypeError
+        If the denoiser is anything else: a subclass or a wrapper may predict something else.
+    """
+    if type(denoiser) is not MLPDenoiser:
+        raise TypeError(
+            "mlp_loss_and_gradient is for an MLPDenoiser, not for a subclass or a wrapper, "
+            f"got {type(denoiser).__name__}; loss_and_gradient is for any denoiser"
+        )
+    if ops.residual_mlp_loss is None:
+        return loss_and_gradient(denoiser, params, x_t, t, labels, truth, weight, ops)
+    return ops.residual_mlp_loss(x_t, denoiser.embed(x_t, t, labels), params, truth, weight)
 
 
 @dataclass(frozen=True)
@@ -93,7 +121,7 @@ class MLPDenoiser:
     Raises
     ------
     TypeError, ValueError
-        If a size is no integer in range.
+        If a size is not an integer in range.
     """
 
     dimensions: int
@@ -128,51 +156,26 @@ class MLPDenoiser:
             *(out_weight, np.zeros(d)),
         )
 
-    def forward(self, params: MLPParams, x_t: Array, t: Array | int, ops: Ops) -> tuple[Array, Any]:
-        """Return the prediction and what backward needs.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If x_t has not shape (B, dimensions) or t is not an integer in range.
-        """
-        return ops.residual_mlp(x_t, self._embed(t, x_t), params)
-
-    def predict(self, params: MLPParams, x_t: Array, t: Array | int, ops: Ops) -> Array:
-        """Return the prediction alone, as :func:`ddpm_np.runs.evaluation.predictor` needs it."""
-        return ops.residual_mlp(x_t, self._embed(t, x_t), params, keep=False)[0]
+    def forward(
+        self, params: MLPParams, x_t: Array, t: Times, ops: Ops, labels: Labels = None
+    ) -> tuple[Array, Any]:
+        """Return the prediction and what backward needs."""
+        return ops.residual_mlp(x_t, self.embed(x_t, t, labels), params)
 
     def backward(self, params: MLPParams, cache: Any, dy: Array, ops: Ops) -> tuple[Array, MLPParams]:
         """Return the gradients of x_t and of the parameters; t has none."""
         return ops.residual_mlp_backward(dy, cache, params)
 
-    def loss_and_gradient(
-        self,
-        params: MLPParams,
-        x_t: Array,
-        t: Array | int,
-        truth: Array,
-        weight: Array | float,
-        ops: Ops,
-        *labels: Array,
-    ) -> tuple[Array, Array]:
-        """The function of this name, :func:`loss_and_gradient`, in one operation if ``ops`` has it.
-
-        Small networks spend much of their time between operations. A subclass, which may predict
-        something else, goes through its own forward and backward.
+    def embed(self, x_t: Array, t: Times, labels: Labels = None) -> Array:
+        """Check what the network is given, and return the embedding of t.
 
         Raises
         ------
-        TypeError
-            If there are labels: this network has no classes.
+        TypeError, ValueError
+            If x_t is not of shape (B, dimensions), t not an integer in range, or there are labels.
         """
-        if labels:
+        if labels is not None:
             raise TypeError("labels must be None: MLPDenoiser has no classes")
-        if ops.residual_mlp_loss is None or type(self) is not MLPDenoiser:
-            return loss_and_gradient(self, params, x_t, t, truth, weight, ops)
-        return ops.residual_mlp_loss(x_t, self._embed(t, x_t), params, truth, weight)
-
-    def _embed(self, t: Array | int, x_t: Array) -> Array:
         if len(x_t.shape) != 2 or x_t.shape[1] != self.dimensions:
             raise ValueError(f"x_t must have shape (B, {self.dimensions}), got {x_t.shape}")
         return embed(check_times(t, self.T, x_t.shape[0]), self.T, self.embedding_size, x_t)

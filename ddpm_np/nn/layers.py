@@ -1,8 +1,10 @@
 """Layers: frozen hyper-parameters with three pure methods. Each backward mirrors its forward.
 
-params   = layer.init(rng)                              host float64
-y, cache = layer.forward(params, x, ops)
+params    = layer.init(rng)                             host float64
+y, cache  = layer.forward(params, x, ops)
 dx, grads = layer.backward(params, cache, dy, ops)      grads has the type of params
+
+Sizes are integers >= 1. A layer made of anything else raises TypeError or ValueError.
 """
 
 import functools
@@ -22,7 +24,7 @@ from ddpm_np.nn.tree import Tree
 
 
 class Layer(Protocol):
-    """What every layer and combinator offers."""
+    """What every layer and combinator has."""
 
     def init(self, rng: Generator) -> Tree:
         """Draw initial parameters, on the host in float64."""
@@ -50,12 +52,7 @@ class LinearParams(NamedTuple):
 class Linear:
     """Affine map of rows: y = x @ weight + bias, shapes (B, inputs) to (B, outputs).
 
-    Weights start as N(0, gain^2 / inputs), biases at 0.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no integer >= 1 or the gain is negative.
+    Weights start as N(0, gain^2 / inputs), gain >= 0; biases at 0.
     """
 
     inputs: int
@@ -109,12 +106,8 @@ def time_embedding(T: int, size: int) -> Table:
         embedding[t] = (sin(t' f_1), ..., sin(t' f_k), cos(t' f_1), ..., cos(t' f_k))
         t' = 1000 t / T,  k = size / 2,  f_i = 10000^(-(i - 1) / k)
 
-    As in Vaswani et al. 2017, but t is rescaled, so that networks for any T see one range.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If T is no integer >= 1 or size no even integer >= 2.
+    As in Vaswani et al. 2017, but t is rescaled, so that networks for any T see one range. The size
+    is even.
     """
     check_integer("T", T, 1)
     if check_integer("size", size, 2) % 2:
@@ -130,9 +123,7 @@ def time_embedding(T: int, size: int) -> Table:
 def embed(t: Times, T: int, size: int, like: Array) -> Array:
     """Rows of :func:`time_embedding` at t, with the dtype and device of ``like``.
 
-    Returns
-    -------
-    array, shape (1, size) for an int t, else (B, size)
+    Shape (1, size) for an int t, else (B, size).
     """
     on_host = isinstance(like, np.ndarray)
     single = like.dtype.char == "f" if on_host else "float32" in str(like.dtype)

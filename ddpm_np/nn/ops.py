@@ -1,19 +1,24 @@
 """The few operations that a backend may replace by a fused kernel.
 
-The defaults below define what each operation means, for arrays of any library. A backend
-is a value ``Ops(silu=..., adam=...)`` with the same signatures; layers and optimizers only
-ever call the entries of the ``Ops`` they are given. ``d<name>`` is the gradient of ``<name>``.
+The defaults, here and in image_ops, define what each operation means, for arrays of any library.
+A backend is a value ``Ops(silu=..., adam=...)`` with the same signatures; layers and optimizers
+only ever call the entries of the ``Ops`` they are given. ``d<name>`` is the gradient of ``<name>``.
 """
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddpm_np._arrays import Array, array_namespace, device
+from ddpm_np._arrays import Array, array_namespace
 from ddpm_np._checks import describe as describe
+from ddpm_np.nn.image_ops import conv2d as conv2d
+from ddpm_np.nn.image_ops import conv2d_backward as conv2d_backward
+from ddpm_np.nn.image_ops import group_norm as group_norm
+from ddpm_np.nn.image_ops import group_norm_backward as group_norm_backward
 from ddpm_np.nn.tree import ravel
 
 
@@ -141,68 +146,6 @@ def check_mlp(x: Array, embedding: Array, params: MLPParams) -> None:
         )
 
 
-def conv2d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
-    """Convolution of channels-last images, as a sum over shifted slices, and a bias.
-
-        y[b, p, q] = bias + sum over i, j of x[b, stride p + i - r, stride q + j - r] @ weight[i, j]
-
-    with k x k weights, k odd, r = (k - 1) / 2, and zeros around the image.
-    Shapes (B, H, W, n), (k, k, n, m), (m,) to (B, ceil(H / stride), ceil(W / stride), m).
-    """
-    k = weight.shape[0]
-    rows, columns = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
-    padded = _pad(x, k // 2)
-    y = bias
-    for i in range(k):
-        for j in range(k):
-            y = y + padded[:, *_shifted(i, j, rows, columns, stride), :] @ weight[i, j, ...]
-    return y
-
-
-def conv2d_backward(dy: Array, x: Array, weight: Array, stride: int) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dweight, dbias) of :func:`conv2d`."""
-    xp = array_namespace(dy)
-    k, (_, rows, columns, outputs) = weight.shape[0], dy.shape
-    padded, flat = _pad(x, k // 2), xp.reshape(dy, (-1, outputs))
-    dpadded, dweight = xp.zeros_like(padded), xp.zeros_like(weight)
-    for i in range(k):
-        for j in range(k):
-            at = (slice(None), *_shifted(i, j, rows, columns, stride), slice(None))
-            dpadded[at] += dy @ weight[i, j, ...].T
-            dweight[i, j, ...] = xp.reshape(padded[at], (-1, x.shape[3])).T @ flat
-    r, (_, height, width, _) = k // 2, x.shape
-    return dpadded[:, r : r + height, r : r + width, :], dweight, xp.sum(flat, axis=0)
-
-
-def group_norm(
-    x: Array, gain: Array, shift: Array, groups: int, epsilon: float
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Group normalisation, Wu & He 2018, of channels-last arrays, with a gain per example.
-
-        y = gain * (x - mean) / sqrt(variance + epsilon) + shift
-
-    Mean and variance are those of one example and one group of adjacent channels. Shapes
-    (B, ..., n), (B, n), (B, n) to (B, ..., n). The second result is for :func:`group_norm_backward`.
-    """
-    xp = array_namespace(x)
-    grouped = _grouped(x, groups)
-    centred = grouped - xp.mean(grouped, axis=(1, 3), keepdims=True)
-    scale = (xp.mean(centred * centred, axis=(1, 3), keepdims=True) + epsilon) ** -0.5
-    normal = xp.reshape(centred * scale, x.shape)
-    return _per_channel(gain, x) * normal + _per_channel(shift, x), (normal, scale, gain)
-
-
-def group_norm_backward(dy: Array, cache: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-    """Gradients (dx, dgain, dshift) of :func:`group_norm`."""
-    normal, scale, gain = cache
-    xp = array_namespace(dy)
-    groups, middle = scale.shape[2], tuple(range(1, len(dy.shape) - 1))
-    dnormal, grouped = _grouped(_per_channel(gain, dy) * dy, groups), _grouped(normal, groups)
-    along = xp.mean(dnormal * grouped, axis=(1, 3), keepdims=True)
-    dx = scale * (dnormal - xp.mean(dnormal, axis=(1, 3), keepdims=True) - grouped * along)
-    return xp.reshape(dx, dy.shape), xp.sum(dy * normal, axis=middle), xp.sum(dy, axis=middle)
-
-
 def squared_error(prediction: Array, truth: Array, weight: Array | float) -> tuple[Array, Array]:
     """Weighted mean squared error and its gradient with respect to the prediction.
 
@@ -257,7 +200,7 @@ def in_parts(function: Callable[[slice], Any], size: int, pixels: int = 1) -> It
 
 @dataclass(frozen=True)
 class Ops:
-    """A table of operations; the defaults are the array-generic definitions above.
+    """A table of operations; the defaults are the array-generic definitions.
 
     residual_mlp_loss has no default: it would bypass the kernels of a table that replaces residual_mlp
     alone. To replace one of its three parts in a table that has it, set it to None as well.
@@ -284,33 +227,6 @@ GENERIC = Ops()
 """Every operation by its array-generic definition."""
 
 
-# --- shapes -------------------------------------------------------------------------------
-
-
-def _pad(x: Array, r: int) -> Array:
-    """Put r rows and columns of zeros around images."""
-    if r == 0:
-        return x
-    xp = array_namespace(x)
-    batch, height, width, channels = x.shape
-    padded = xp.zeros((batch, height + 2 * r, width + 2 * r, channels), dtype=x.dtype, device=device(x))
-    padded[:, r : r + height, r : r + width, :] = x
-    return padded
-
-
-def _shifted(i: int, j: int, rows: int, columns: int, stride: int) -> tuple[slice, slice]:
-    """Where the pixels lie in the padded image that weight [i, j] sees."""
-    bottom, right = i + stride * (rows - 1) + 1, j + stride * (columns - 1) + 1
-    return slice(i, bottom, stride), slice(j, right, stride)
-
-
-def _grouped(x: Array, groups: int) -> Array:
-    """Shape (B, ..., n) to (B, pixels, groups, n / groups)."""
-    shape = (x.shape[0], math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
-    return array_namespace(x).reshape(x, shape)
-
-
-def _per_channel(values: Array, x: Array) -> Array:
-    """Shape (B, n) to (B, 1, ..., 1, n), to go with x."""
-    shape = (values.shape[0], *[1] * (len(x.shape) - 2), values.shape[-1])
-    return array_namespace(x).reshape(values, shape)
+def forward_only(ops: Ops) -> Ops:
+    """The same table, for forward without backward: the network of rows keeps nothing."""
+    return replace(ops, residual_mlp=partial(ops.residual_mlp, keep=False))

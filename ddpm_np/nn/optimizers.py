@@ -75,7 +75,7 @@ class Adam:
         Raises
         ------
         ValueError
-            If params, grads and state are no trees of one structure.
+            If params, grads and state are not trees of one structure.
         """
         rate = self.rate(state.step)
         step = state.step + 1

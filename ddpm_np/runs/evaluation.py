@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Predictor, Table, array_namespace, check_arrays
+from ddpm_np._arrays import Array, Predictor, Table, Times, array_namespace, check_arrays
 from ddpm_np.elbo import Elbo, PriorWarning, elbo_decomposition
-from ddpm_np.nn.ops import Ops
+from ddpm_np.nn.denoisers import Labels
+from ddpm_np.nn.ops import Ops, forward_only
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import Target
 from ddpm_np.training import Recipe
@@ -18,31 +19,20 @@ from ddpm_np.training import Recipe
 TERMS_AT_A_TIME = 10_000_000
 
 
-def predictor(
-    recipe: Recipe, flat_params: Array, ops: Ops, labels: NDArray[np.integer[Any]] | None = None
-) -> Predictor:
+def predictor(recipe: Recipe, flat_params: Array, ops: Ops, labels: Labels = None) -> Predictor:
     """Make the network a callable (x_t, t) -> prediction, for the bound and the samplers.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Whose denoiser may have a method ``predict``, that of ``forward`` without a cache.
-    flat_params : array
-        Of a state: ``state.average``, usually.
-    ops : Ops
-    labels : integer array of shape (B,), on the host, or None
-        Classes of the examples, for a denoiser that takes them.
+    ``flat_params`` are those of a state, usually ``state.average``. Labels, for a denoiser that sees
+    classes, are one for each example.
     """
-    params = recipe.layout.unravel(flat_params)
-    predict_alone = getattr(recipe.denoiser, "predict", None)
+    params, ops = recipe.layout.unravel(flat_params), forward_only(ops)
 
-    def predict(x_t: Array, t: Array | int) -> Array:
+    def predict(x_t: Array, t: Times) -> Array:
         def part(rows: slice) -> Array:
             times = t if isinstance(t, int) else t[rows]
-            given = () if labels is None else (labels[rows],)
-            if predict_alone is not None:
-                return predict_alone(params, x_t[rows, ...], times, ops, *given)
-            return recipe.denoiser.forward(params, x_t[rows, ...], times, ops, *given)[0]
+            own_labels = None if labels is None else labels[rows]
+            prediction, _ = recipe.denoiser.forward(params, x_t[rows, ...], times, ops, own_labels)
+            return prediction
 
         parts = list(ops.in_parts(part, x_t.shape[0], math.prod(x_t.shape[1:-1])))
         return parts[0] if len(parts) == 1 else array_namespace(x_t).concat(parts)
@@ -61,12 +51,12 @@ def elbo_in_chunks(
     asarray: Callable[[NDArray[Any]], Array] = np.asarray,
     to_numpy: Callable[[Array], NDArray[Any]] = np.asarray,
 ) -> Elbo:
-    """Evaluate the bound on any number of examples, so many at a time that memory stays small.
+    """Evaluate the bound on any number of examples, in chunks that keep memory small.
 
     Parameters
     ----------
     schedule, predict, sigma2, target
-        As :func:`ddpm_np.elbo_decomposition`, whose Gaussian decoder this takes. It gives no
+        As in :func:`ddpm_np.elbo_decomposition`, with its Gaussian decoder and without its
         :class:`ddpm_np.PriorWarning`.
     x0 : host array, shape (B, ...)
         Observations.
@@ -84,7 +74,7 @@ def elbo_in_chunks(
     Raises
     ------
     TypeError, ValueError
-        As there.
+        As :func:`ddpm_np.elbo_decomposition` does.
     """
     check_arrays(x0=x0)
     size = max(1, TERMS_AT_A_TIME // (check_schedule(schedule).T + 1))

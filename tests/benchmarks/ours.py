@@ -9,7 +9,7 @@ import works
 import ddpm_np as ddpm
 from backends import Backend, get_backend
 from ddpm_np._arrays import Predictor
-from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, constant_rate
+from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, constant_rate, mlp_loss_and_gradient
 from ddpm_np.randomness import BOUND, SAMPLE
 from ddpm_np.runs.batches import batches
 from ddpm_np.runs.evaluation import predictor
@@ -31,8 +31,10 @@ def synchronize(backend: Backend) -> None:
 def make_recipe(T: int) -> Recipe:
     """The network and its optimizer, for a chain of T steps."""
     network = MLPDenoiser(works.DIMENSIONS, T, works.WIDTH, works.LAYERS, embedding_size=works.EMBEDDING)
-    schedule = ddpm.scaled_linear_schedule(T)
-    return Recipe(schedule, network, Adam(constant_rate(works.RATE)), ema_decay=works.DECAY)
+    schedule, adam = ddpm.scaled_linear_schedule(T), Adam(constant_rate(works.RATE))
+    return Recipe(
+        schedule, network, adam, ema_decay=works.DECAY, loss_and_gradient=mlp_loss_and_gradient
+    )
 
 
 def on_device(backend: Backend) -> Callable[[Any], Any]:
