@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
 from numpy.random import Generator
 
-from ddpm_np._arrays import Array
+from ddpm_np._arrays import Array, array_namespace
 from ddpm_np._checks import check_integer
 from ddpm_np.nn.convolution import GroupNorm, GroupNormParams, check_groups
 from ddpm_np.nn.layers import Linear, LinearParams

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 from numpy.random import Generator
 
-from ddpm_np._arrays import Array
+from ddpm_np._arrays import Array, array_namespace
 from ddpm_np._checks import check_integer, check_real
 from ddpm_np.nn.layers import LinearParams
 from ddpm_np.nn.ops import Ops
