@@ -19,7 +19,7 @@ def eps_loss_weight(subject: Subject) -> list[Comparison]:
     sigma2 = choices[name][t]
     table = np.zeros(truth.T + 1)
     table[first:] = truth.mean_eps[first:] ** 2 / (2.0 * choices[name][first:])
-    printed = truth.beta[t] ** 2 / (2.0 * sigma2 * truth.variance[t])
+    printed = weights[name] * truth.alpha[t]
     misprint = 1.0 / (2.0 * sigma2 * truth.variance[t] * np.maximum(truth.alpha_bar[t], 1e-300))
     slips = {
         "(35) as it is printed: alpha[t] is missing in the denominator (E1)": printed,
