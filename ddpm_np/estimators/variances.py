@@ -85,7 +85,7 @@ def analytic_dpm_variance(
     Bao et al. 2022 (arXiv 2201.06503), theorem 1, in this notation: if eps_theta = E[eps | x_t], then
     E||eps - eps_theta||^2 = d - E||eps_theta||^2, so eps need not be known. For any other
     denoiser the best variance is :func:`optimal_variance`, not this. As in the paper, the second term is
-    clipped at 0. Raises ValueError if E||eps_theta||^2 / d >= 1 at t = 1, where beta_tilde is 0 and no
+    never below 0. Raises ValueError if E||eps_theta||^2 / d >= 1 at t = 1, where beta_tilde is 0 and no
     positive variance is left.
     """
     known = _mean_squares(schedule, predict, x0, noise, target, lambda _, eps_theta: eps_theta)
