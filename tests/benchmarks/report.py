@@ -44,8 +44,8 @@ def introduction(results: dict[str, Any]) -> list[str]:
         f"    {results['command']}",
         paragraph(
             "Times are medians over the rounds, with the smallest and the largest in brackets. A ratio "
-            "is a time divided by another of the same round, so that what slows a whole round "
-            "cancels; again the median, the smallest and the largest. **Below 1 the first is faster.**"
+            "divides two times of the same round, so that whatever slows a whole round cancels; it too "
+            "is given as median, smallest and largest. **Below 1 the first is faster.**"
         ),
     ]
 
@@ -86,8 +86,8 @@ def comparison(results: dict[str, Any], threads: int) -> list[str]:
     ]
     if shares:
         text = (
-            "Share of the roofline: the time of the matrix products that the work needs, alone, divided "
-            "by the time of the work. At 100 % everything else would be free."
+            "Share of the roofline: the time of the work's matrix products alone, divided by the time "
+            "of the work. At 100 % everything else would be free."
         )
         found += [paragraph(text), table(["work", *labels], shares)]
     wholes = [row for row in rows if row["whole"]]
@@ -114,9 +114,9 @@ def heading(results: dict[str, Any], threads: int) -> str:
 def startup(results: dict[str, Any]) -> list[str]:
     """From nothing to a first step."""
     text = (
-        "Each start is a fresh process, with the operating system's file cache warm. Those who compile "
-        "keep the result on disk: they were started with an empty folder for it, and again with a "
-        "filled one. The first step is counted from before the process starts."
+        "Each start is a fresh process, with the operating system's file cache warm. Those that compile "
+        "keep the result on disk: they were started once with an empty folder for it and once with a "
+        "filled one. The time to the first step is counted from before the process starts."
     )
     rows = [
         [
@@ -134,8 +134,8 @@ def startup(results: dict[str, Any]) -> list[str]:
 def memory(results: dict[str, Any]) -> list[str]:
     """Peaks of resident memory."""
     text = (
-        "The most that a fresh process had resident: once its libraries were loaded, after 200 training "
-        "steps at batch 512, and after sampling 10,000 points. Compiled code was on disk already."
+        "The peak resident memory of a fresh process: with its libraries loaded, after 200 training "
+        "steps at batch 512, and after sampling 10,000 points. Compiled code was already on disk."
     )
     rows = [
         [row["label"], *(cell(row[name], size) for name in ("loaded", "train", "sample"))]
@@ -152,24 +152,24 @@ def method(results: dict[str, Any]) -> list[str]:
     """What was done, so that somebody can find fault with it."""
     on_gpu = results["device"] == "cuda"
     points = [
-        "Every contender runs in a process of its own. The processes are asked one at a time, in an "
-        f"order that is reversed from round to round, {results['rounds']} rounds of blocks of about "
-        f"{results['block']:g} s; the others wait in a read.",
+        "Every contender runs in a process of its own. The processes work one at a time, in an "
+        f"order that is reversed from round to round, for {results['rounds']} rounds of blocks of about "
+        f"{results['block']:g} s; the others block on a read.",
         "A training step is all of Algorithm 1: a batch of 2-D points drawn from 100,000, times, noise, "
         "x_t, forward, backward, Adam, and the running average of the parameters. The network is "
         "`MLPDenoiser(2, 1000)`: width 128, three residual layers, an embedding of 64; float32.",
         "The step on images is the same with `ConvDenoiser(1, 1000, width, blocks=2)` and a batch of "
         "128 of 8 x 8 pixels; PyTorch holds them channels last.",
-        "PyTorch uses fused Adam, gradients set to None, one foreach call for the average, and tables "
-        "made beforehand; no data loader, nothing that waits for a value, inference mode where "
-        "nothing is learnt. Where all rows have one time, its embedding is multiplied once, on both "
+        "PyTorch uses fused Adam, gradients set to None, one foreach call for the average, and "
+        "precomputed tables; no data loader, nothing that waits for a value, and inference mode where "
+        "nothing is trained. Where all rows share one time, its embedding is multiplied once, on both "
         "sides. Compiled is `torch.compile` of everything between the draws and the loss, or of one "
         "step of a chain, for fixed sizes; compilation is not in the times.",
         "The bound keeps every term of every point. Noise is drawn by each side's own generator.",
-        "The matrix products are those that a work needs: forward, gradients of weights, and "
-        "gradients of inputs except the first layer's. Operands lie as in the work; in each round "
-        "the fastest counts of NumPy, PyTorch, and NumPy in blocks of 256 rows that stay in the "
-        "caches of as many threads.",
+        "The matrix products are those that the work needs: forward, gradients of weights, and "
+        "gradients of inputs except the first layer's. Operands are laid out as in the work. In each "
+        "round the fastest of three counts: NumPy, PyTorch, and NumPy on as many threads in blocks of "
+        "256 rows that stay in their caches.",
     ]
     if on_gpu:
         points += [
