@@ -46,13 +46,13 @@ def q_moments(schedule: Schedule, x0: Array, t: Array | int) -> tuple[Array, Arr
     q(x_t | x_0) = N(sqrt(alpha_bar[t]) * x0, (1 - alpha_bar[t]) I)
     """
     t, _ = at(schedule, t, minimum=0, x0=x0)
-    return marginal(schedule, x0, t)
+    return q_moments_unchecked(schedule, x0, t)
 
 
-def marginal(schedule: Schedule, x0: Array, t: Times) -> tuple[Array, Array]:
+def q_moments_unchecked(schedule: Schedule, x0: Array, t: Times) -> tuple[Array, Array]:
     """Compute :func:`q_moments` of arguments that were checked, M2 (22)."""
-    variance = coefficient_array(schedule.one_minus_alpha_bar[t], x0)
-    return cast(schedule.sqrt_alpha_bar[t], x0) * x0, variance
+    mean = cast(schedule.sqrt_alpha_bar[t], x0) * x0
+    return mean, coefficient_array(schedule.one_minus_alpha_bar[t], x0)
 
 
 def q_sample(schedule: Schedule, x0: Array, t: Array | int, noise: Array) -> Array:
@@ -61,10 +61,10 @@ def q_sample(schedule: Schedule, x0: Array, t: Array | int, noise: Array) -> Arr
     x_t = sqrt(alpha_bar[t]) * x0 + sqrt(1 - alpha_bar[t]) * noise
     """
     t, _ = at(schedule, t, minimum=0, x0=x0, noise=noise)
-    return noised(schedule, x0, t, noise)
+    return q_sample_unchecked(schedule, x0, t, noise)
 
 
-def noised(schedule: Schedule, x0: Array, t: Times, noise: Array) -> Array:
+def q_sample_unchecked(schedule: Schedule, x0: Array, t: Times, noise: Array) -> Array:
     """Compute :func:`q_sample` of arguments that were checked, M2 (27)."""
     signal = cast(schedule.sqrt_alpha_bar[t], noise)
     sigma = cast(schedule.sqrt_one_minus_alpha_bar[t], noise)

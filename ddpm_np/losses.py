@@ -34,7 +34,7 @@ def mean_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
     weight = 1 / (2 sigma2[t])
     """
-    return _mean_weight(schedule, t, sigma2)[1]
+    return _half_precision(schedule, t, sigma2)[1]
 
 
 def eps_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
@@ -44,8 +44,8 @@ def eps_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
     M2 prints (35), and M1 (26), without alpha[t]; it comes from the 1 / sqrt(alpha[t]) in (34).
     """
-    t, weight = _mean_weight(schedule, t, sigma2)
-    return weight * schedule.beta[t] ** 2 / (schedule.alpha[t] * schedule.one_minus_alpha_bar[t])
+    t, half_precision = _half_precision(schedule, t, sigma2)
+    return half_precision * schedule.beta[t] ** 2 / (schedule.alpha[t] * schedule.one_minus_alpha_bar[t])
 
 
 def x0_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
@@ -53,8 +53,8 @@ def x0_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
     weight = alpha_bar[t-1] (1 - alpha[t])^2 / (2 sigma2[t] (1 - alpha_bar[t])^2)
     """
-    t, weight = _mean_weight(schedule, t, sigma2)
-    return weight * schedule.c_x0[t] ** 2
+    t, half_precision = _half_precision(schedule, t, sigma2)
+    return half_precision * schedule.c_x0[t] ** 2
 
 
 def v_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
@@ -85,7 +85,7 @@ def loss_constant(schedule: Schedule, t: Array | int, sigma2: Table, dimensions:
 
     const = -(d/2) (r - 1 - log(r)),  r = beta_tilde[t] / sigma2[t]
     """
-    t, variance = _at(schedule, t, sigma2, minimum=2)
+    t, variance = _checked(schedule, t, sigma2, minimum=2)
     ratio = schedule.posterior_variance[t] / variance
     excess = (schedule.posterior_variance[t] - variance) / variance
     # As in kl_isotropic: log1p for r near 1, log for small r.
@@ -123,14 +123,14 @@ def bound_loss(
     return xp.mean(sum_features(coefficient(weight, truth) * (truth - prediction) ** 2))
 
 
-def _at(schedule: Schedule, t: Array | int, sigma2: Table, minimum: int = 1) -> tuple[Any, Any]:
+def _checked(schedule: Schedule, t: Array | int, sigma2: Table, minimum: int = 1) -> tuple[Any, Any]:
     """Return t, checked and on the host, and the variances there."""
     T = check_schedule(schedule).T
     t = check_times(t, T, None, minimum)
     return t, check_table("sigma2", sigma2, T)[t]
 
 
-def _mean_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> tuple[Any, Any]:
+def _half_precision(schedule: Schedule, t: Array | int, sigma2: Table) -> tuple[Any, Any]:
     """Return t, checked and on the host, and 1 / (2 sigma2[t])."""
-    t, variance = _at(schedule, t, sigma2)
+    t, variance = _checked(schedule, t, sigma2)
     return t, 1.0 / (2.0 * variance)

@@ -61,14 +61,21 @@ class Schedule:
 
     @functools.cached_property
     def c_xt(self) -> Table:
-        """sqrt(alpha_t) (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t), of x_t in (26); 0 at t = 1."""
-        variance = self.one_minus_alpha_bar
-        return _from_1(np.sqrt(self.alpha[1:]) * variance[:-1] / variance[1:])
+        """The coefficient of x_t in the posterior mean, M2 (26); 0 at t = 1.
+
+        c_xt[t] = sqrt(alpha[t]) (1 - alpha_bar[t-1]) / (1 - alpha_bar[t])
+        """
+        before, now = self.one_minus_alpha_bar[:-1], self.one_minus_alpha_bar[1:]
+        return _from_1(np.sqrt(self.alpha[1:]) * before / now)
 
     @functools.cached_property
     def c_x0(self) -> Table:
-        """sqrt(alpha_bar_{t-1}) (1 - alpha_t) / (1 - alpha_bar_t), of x_0 in (26); 1 at t = 1."""
-        return _from_1(self.sqrt_alpha_bar[:-1] * (self.beta[1:] / self.one_minus_alpha_bar[1:]))
+        """The coefficient of x_0 in the posterior mean, M2 (26); 1 at t = 1.
+
+        c_x0[t] = sqrt(alpha_bar[t-1]) (1 - alpha[t]) / (1 - alpha_bar[t])
+        """
+        now = self.one_minus_alpha_bar[1:]
+        return _from_1(self.sqrt_alpha_bar[:-1] * (self.beta[1:] / now))
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -260,7 +267,8 @@ def check_schedule(schedule: object) -> Schedule:
 def _schedule(
     beta: Table, alpha: Table, alpha_bar: Table, log_alpha_bar: Table, one_minus_alpha_bar: Table
 ) -> Schedule:
-    posterior_variance = _from_1(one_minus_alpha_bar[:-1] / one_minus_alpha_bar[1:] * beta[1:])
+    before, now = one_minus_alpha_bar[:-1], one_minus_alpha_bar[1:]
+    posterior_variance = _from_1(before / now * beta[1:])  # M2 (25)
     return Schedule(beta, alpha, alpha_bar, log_alpha_bar, one_minus_alpha_bar, posterior_variance)
 
 
