@@ -1,4 +1,4 @@
-"""The Backend value, and how one is chosen."""
+"""The Backend, and how one is chosen."""
 
 import importlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ddpm_np.nn.ops import Ops
 from ddpm_np.randomness import generator
 
 Key: TypeAlias = tuple[int, ...]
-"""What draws are a function of: (seed, stream, step, ...)."""
+"""What a draw is a function of: (seed, stream, step, ...)."""
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -29,7 +29,7 @@ NOISE = ("host", "device")
 
 
 class BackendError(RuntimeError):
-    """A backend that was asked for cannot run here; one sentence that says what to do."""
+    """A requested backend cannot run here; the message says what to do in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Backend:
     xp : module
         The array library, in its array API form.
     device : str
-        For people: "cpu", or the GPU's name.
+        For display: "cpu", or the GPU's name.
     ops : Ops
         The fused kernels, for :mod:`ddpm_np.nn`.
     asarray : callable (values, dtype) -> array
@@ -74,7 +74,7 @@ class Backend:
 def get_backend(name: str = "auto", noise: str = "host") -> Backend:
     """Return a backend by name.
 
-    "auto" is cupy if a GPU really works, else numba if it is installed, else numpy.
+    "auto" is cupy if a GPU works, else numba if it is installed, else numpy.
 
     With noise from the "host", all backends draw the same numbers. With noise from the "device", a
     GPU draws its own numbers, and none are copied to it; backends on the CPU refuse, rather than
@@ -115,7 +115,7 @@ def _choose(name: str) -> Backend:
 
 
 def describe_backend(asked: str, backend: Backend) -> str:
-    """One line for people: which backend runs, where, and why "auto" took it."""
+    """Describe in one line which backend runs, where, and why "auto" took it."""
     line = f"backend: {backend.name} on {backend.device}"
     if asked != "auto" or backend.name == "cupy":
         return line
@@ -197,7 +197,7 @@ def _make(name: str) -> Backend:
         backend: Backend = importlib.import_module(f"backends.{name}_backend").make()
     except BackendError:
         raise
-    except Exception as error:  # a half-working installation throws anything
+    except Exception as error:  # a half-working installation can raise anything
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise BackendError(f"backend {name} cannot run: {text}") from error
     return backend

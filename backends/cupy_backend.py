@@ -1,7 +1,7 @@
 """CuPy: arrays on an NVIDIA GPU, where every launch counts.
 
-Matrix products are cuBLAS's; all that happens to their results, before the next product, is one
-kernel of our own, in cupy_kernels. These are CUDA C++, compiled when first used, once for float
+Matrix products are cuBLAS's; everything between one product and the next is one kernel of our own,
+in cupy_kernels. These are CUDA C++, compiled when first used, once for float
 and once for double. They use the accurate ``exp``: no fast math. Only :func:`make` and the
 Backend's ``to_numpy`` and ``synchronize`` wait for the GPU.
 
@@ -33,7 +33,7 @@ except ImportError as _error:
 
 
 def make() -> Backend:
-    """Return the CuPy backend after a kernel really ran.
+    """Return the CuPy backend once a test kernel has run.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def make() -> Backend:
         y, _ = silu(cupy.ones(1, dtype=cupy.float32))
         works = abs(float(y[0]) - 0.7310586) < 1e-6
         name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
-    except Exception as error:  # whatever a broken driver, compiler or library throws
+    except Exception as error:  # whatever a broken driver, compiler or library raises
         raise BackendError(
             "backend cupy cannot run: a test kernel failed on the GPU "
             f"({type(error).__name__}: {' '.join(str(error).split())}); {advice}"
@@ -91,7 +91,7 @@ def noise_from_host(key: Key, shape: Shape, dtype: str) -> Array:
 
 
 def noise_from_device(key: Key, shape: Shape, dtype: str) -> Array:
-    """Standard normal draws, made on the GPU: other numbers, from the words that the host would draw."""
+    """Standard normal draws, made on the GPU: other numbers, from the words the host would draw."""
     state = generator(*key).bit_generator.state["state"]
     words, result = (*state["key"], *state["counter"][2:]), cupy.empty(shape, dtype)
     launch("normal", -(-result.size // (4 * BLOCK)), result.dtype, result, *words, result.size)

@@ -18,7 +18,7 @@ def silu(x: Array) -> tuple[Array, Array]:
 
 
 def squared_error(prediction: Array, truth: Array, weight: Array | float) -> tuple[Array, Array]:
-    """Fused :func:`ddpm_np.nn.ops.squared_error`, for one weight; others go by the definition."""
+    """Fused :func:`ddpm_np.nn.ops.squared_error`, for a single weight; others use the definition."""
     prediction, truth = cupy_arrays(prediction=prediction, truth=truth)
     if not isinstance(weight, int | float):
         return ops.squared_error(prediction, truth, *cupy_arrays(weight=weight))

@@ -22,7 +22,7 @@ def conv2d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
 
 
 def conv2d_backward(dy: Array, x: Array, weight: Array, stride: int) -> tuple[Array, Array, Array]:
-    """Fused :func:`ddpm_np.nn.ops.conv2d_backward`; dx is a convolution of dy with turned weights."""
+    """Fused :func:`ddpm_np.nn.ops.conv2d_backward`; dx is a convolution of dy with rotated weights."""
     dy, x, weight = cupy_arrays(dy=dy, x=x, weight=weight)
     images, height, width, n = x.shape
     k, m = weight.shape[0], weight.shape[3]

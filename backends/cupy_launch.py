@@ -54,7 +54,7 @@ def launch(
 
 
 def _convert(parameter: str, value: Argument, dtype: np.dtype[Any]) -> Argument:
-    """An argument in the type that the source declares for it."""
+    """Convert an argument to the type that the source declares for it."""
     if "*" in parameter:
         return value
     if "REAL" in parameter:

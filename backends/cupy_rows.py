@@ -1,4 +1,4 @@
-"""The residual network of rows on the CuPy backend: cuBLAS's products, and a kernel between two."""
+"""The residual network of rows on the CuPy backend: cuBLAS's products, and a kernel between each two."""
 
 from typing import Any
 

@@ -1,11 +1,11 @@
 """Numba: NumPy arrays, with the work in fused compiled loops, over the threads of the machine.
 
 Every kernel reads its inputs once and writes its results once, and is compiled once and cached on
-disk. They are for float32, the dtype of training: in float64 layers run by their definitions, and
+disk. They are for float32, the dtype of training: in float64, layers run by their definitions, and
 only losses and optimizers are compiled.
 
-Threads share out the batch, see numba_threads. Their number is NUMBA_NUM_THREADS, or else that of
-the cores; results do not depend on it, to the last bit.
+Threads share the batch, see numba_threads. Their number is NUMBA_NUM_THREADS, or else the number of
+cores; it does not change a bit of the results.
 """
 
 import numpy as np

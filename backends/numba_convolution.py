@@ -1,7 +1,7 @@
 """Convolution of the Numba backend, as ddpm_np.nn.ops defines it; images have their channels last.
 
-Two algorithms in float32, of which the faster one that applies is taken: products on shifted rows of
-pixels, and Winograd's. Both take images padded with k // 2 rows and columns of zeros.
+Two algorithms in float32: Winograd's where it applies, as it is faster, and otherwise products on
+shifted rows of pixels. Both take images padded with k // 2 rows and columns of zeros.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def conv2d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
 
 
 def conv2d_backward(dy: Array, x: Array, weight: Array, stride: int) -> tuple[Array, Array, Array]:
-    """Fused :func:`ddpm_np.nn.ops.conv2d_backward`; dx is a convolution of dy with turned weights."""
+    """Fused :func:`ddpm_np.nn.ops.conv2d_backward`; dx is a convolution of dy with rotated weights."""
     dy, x, weight = numpy_arrays(dy=dy, x=x, weight=weight)
     if x.dtype != np.float32:
         return ops.conv2d_backward(dy, x, weight, stride)
@@ -60,7 +60,7 @@ def _convolve(padded: Reals, weight: Reals, bias: Reals, stride: int, y: Reals) 
 
 
 def _has_tiles(y: Reals, weight: Reals, stride: int) -> bool:
-    """Say whether Winograd's convolution applies: it is the faster one."""
+    """Say whether Winograd's convolution, which is faster, applies."""
     k, _, n, m = weight.shape
     even = not (y.shape[1] % 2 or y.shape[2] % 2)
     return (k, stride) == (3, 1) and even and not (n % LANES or m % LANES)
@@ -115,7 +115,7 @@ def _direct_dweight(dy: Reals, padded: Reals, stride: int, dweight: Reals) -> No
 
 @compiled
 def _turn(weight: Reals, turned: Reals) -> None:
-    """Turn weights by half a circle and swap their channels: what the gradient is convolved with."""
+    """Rotate weights by 180 degrees and swap their channels, to be convolved with the gradient."""
     k = weight.shape[0]
     for i in range(k):
         for j in range(k):

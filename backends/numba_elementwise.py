@@ -1,7 +1,7 @@
 """Elementwise operations of the Numba backend: SiLU, the loss, Adam and the running average.
 
 Loops take flat arrays and check nothing; the operations below them, named as in ddpm_np.nn.ops,
-check their arguments. SiLU is for float32, all else for float64 too.
+check their arguments. SiLU is for float32 only, the rest for float64 too.
 """
 
 import math
@@ -96,7 +96,7 @@ def _adam_loop(
     keep: np.floating[Any],
     rate: np.floating[Any],
 ) -> None:
-    """Write the new parameters and moments; rest = 1 - beta, keep and rate take decay and bias along."""
+    """Write the new parameters and moments; rest = 1 - beta; keep includes decay, rate the bias."""
     for i in range(param.size):
         g = grad[i]
         a = beta_1 * m[i] + rest_1 * g
@@ -129,7 +129,7 @@ def silu(x: Array) -> tuple[Array, Array]:
 
 
 def squared_error(prediction: Array, truth: Array, weight: Array | float) -> tuple[Array, Array]:
-    """Fused :func:`ddpm_np.nn.ops.squared_error`, for one weight; others go by the definition."""
+    """Fused :func:`ddpm_np.nn.ops.squared_error`, for a single weight; others use the definition."""
     prediction, truth = numpy_arrays(prediction=prediction, truth=truth)
     if not isinstance(weight, int | float):
         return ops.squared_error(prediction, truth, *numpy_arrays(weight=weight))

@@ -100,7 +100,7 @@ def loss(
     layers = len(params.hidden_weight) + 1
     shared = len(embedding) != rows
     transposed = _transposed(params.hidden_weight)
-    # One allocation, and less than the allocator would hand back to the system each time.
+    # One allocation, too small for the allocator to return to the system each time.
     scratch = np.empty((2 * layers + 1) * min(rows, BACK_AND_FORTH) * n, REAL)
     total = 0.0
     for top in range(0, rows, BACK_AND_FORTH):
@@ -139,9 +139,9 @@ def _backward(
     dz: Reals,
     grads: Leaves,
 ) -> None:
-    """Add the gradients of all parameters but time_weight, which that of the first layer, dz, yields.
+    """Add the gradients of all parameters but time_weight, whose gradient follows from dz.
 
-    transposed holds the transposes of the hidden weights.
+    transposed holds the transposed hidden weights; dz receives the gradient of the first layer.
     """
     params, dparams = MLPParams(*leaves), MLPParams(*grads)
     layers, rows, n = hidden.shape
@@ -151,7 +151,7 @@ def _backward(
         for j in range(m):
             dparams.out_bias[j] += dy[i, j]
     dout_transposed = np.zeros((m, n), REAL)
-    add_transposed_product(dy, hidden[layers - 1], dout_transposed)  # its few columns as rows
+    add_transposed_product(dy, hidden[layers - 1], dout_transposed)  # its few columns become rows
     for i in range(n):
         for j in range(m):
             dparams.out_weight[i, j] += dout_transposed[j, i]
@@ -228,7 +228,7 @@ def _add_silu(h: Reals, z: Reals, slope: Reals) -> None:
 
 @compiled
 def _add_silu_alone(h: Reals, z: Reals) -> None:
-    """The same bits without the derivative: the fma leaves the compiler no choice."""
+    """The same bits without the derivative: the fma leaves the compiler no choice of rounding."""
     for i in range(z.size):
         z[i] = fma(z[i], sigmoid(z[i]), h[i])
 

@@ -112,7 +112,7 @@ def product(
 
 @compiled
 def transpose(a: Reals, result: Reals) -> None:
-    """Write the transpose of a, by squares of LANES x LANES, and what is left one by one."""
+    """Write the transpose of a, by squares of LANES x LANES, and the rest one by one."""
     rows, columns = a.shape
     for top in range(0, rows - LANES + 1, LANES):
         for left in range(0, columns - LANES + 1, LANES):

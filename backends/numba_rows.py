@@ -1,4 +1,4 @@
-"""Layers on rows of the Numba backend: linear and the residual network, as ddpm_np.nn.ops defines them.
+"""Layers on rows for the Numba backend: linear and the residual network, as ddpm_np.nn.ops defines them.
 
 Arguments are checked here; in float64, or with more axes, the definitions compute.
 """

@@ -1,4 +1,4 @@
-"""The threads of the Numba backend: how a batch is cut, and who works on its parts."""
+"""The threads of the Numba backend: how a batch is cut, and which thread takes which part."""
 
 import functools
 import os
@@ -20,8 +20,8 @@ PART, PIXELS = 512, 1024
 def in_parts(function: Callable[[slice], T], size: int, pixels: int = 1) -> Iterable[T]:
     """Call ``function`` with parts of the batch, on all threads, and yield results in order.
 
-    How the batch is cut depends on its size alone, so that neither do results depend on the
-    number of threads. Each thread works through its part by itself: its activations stay in
+    How the batch is cut depends on its size alone, so results do not depend on the number of
+    threads. Each thread works through its part by itself: its activations stay in
     its cache, and nothing waits until the end.
     """
     largest = PART if pixels == 1 else max(1, PIXELS // pixels)
@@ -33,8 +33,8 @@ def in_parts(function: Callable[[slice], T], size: int, pixels: int = 1) -> Iter
 
 
 def _shared_out(function: Callable[[slice], T], parts: list[slice]) -> list[T]:
-    """The other threads begin at the front; this one at the back, with what nobody has begun."""
-    # In the caller's context: np.errstate, say, which threads do not share otherwise.
+    """The other threads start at the front, this one at the back, with parts nobody has begun."""
+    # In the caller's context: otherwise threads would not share np.errstate, say.
     contexts = [copy_context() for _ in parts]
     pool = _threads(os.getpid())
     futures = [
@@ -47,7 +47,7 @@ def _shared_out(function: Callable[[slice], T], parts: list[slice]) -> list[T]:
                 if futures[i].exception():
                     break
     finally:
-        for future in futures:  # after an error, or Ctrl-C, nobody need begin the rest
+        for future in futures:  # after an error or Ctrl-C, the rest need not begin
             future.cancel()
     return [future.result() for future in futures if not future.cancelled()]
 

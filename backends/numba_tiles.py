@@ -4,8 +4,8 @@ An intrinsic writes LLVM's instructions itself: its inner function gets the argu
 and a builder. Addresses are those of float32 numbers, and a step is the distance in numbers between
 neighbours along one index.
 
-Numba's cache on disk notices changes of a function's own file, not of this one, which others
-compile into theirs: after a change here, `make clean`.
+Numba's cache on disk notices changes to a function's own file, not to this one, which other files
+compile into theirs: after a change here, run `make clean`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,12 +24,12 @@ F = TypeVar("F", bound=Callable[..., object])
 
 # error_model="numpy" leaves out the check for division by zero, which stops vectorisation;
 # the fastmath flags allow fused multiply-add but still respect NaN and infinity. All loops run
-# without Python's lock, and none in parallel: threads belong to the batch, see numba_threads.
+# without Python's lock, and none in parallel: threads split the batch, see numba_threads.
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 compiled: Callable[[F], F] = njit(**_OPTIONS)
 inlined: Callable[[F], F] = njit(inline="always", **_OPTIONS)
 summing: Callable[[F], F] = njit(**_OPTIONS | {"fastmath": {"contract", "nsz", "reassoc"}})
-"""Sums in any order."""
+"""Allows sums in any order."""
 
 REAL = np.float32
 Reals: TypeAlias = NDArray[np.float32]
@@ -40,7 +40,7 @@ Address: TypeAlias = int
 
 Generator: TypeAlias = Callable[[BaseContext, ir.IRBuilder, Signature, Sequence[ir.Value]], ir.Value]
 Intrinsic: TypeAlias = tuple[Signature, Generator]
-"""What Numba asks of an intrinsic: the types it takes and returns, and what writes its instructions."""
+"""What Numba expects of an intrinsic: its signature, and a function that writes its instructions."""
 
 intrinsic: Callable[[Callable[..., Intrinsic]], Callable[..., Any]] = extending.intrinsic
 
@@ -60,7 +60,7 @@ WIDE = 2 * LANES
 
 
 def _pointer(builder: ir.IRBuilder, start: ir.Value, offset: ir.Value, lanes: int) -> ir.Value:
-    """Address of a vector that lies so far from the start."""
+    """Address of a vector at this offset from the start."""
     vector = ir.VectorType(ir.FloatType(), lanes)
     return builder.bitcast(builder.gep(start, [offset]), vector.as_pointer())
 
@@ -152,7 +152,7 @@ flat_wide, flat_narrow, flat_single = _tile(1, 2, LANES), _tile(1, 1, LANES), _t
 
 @intrinsic
 def address(typing: Context, place: types.Type, offset: types.Type) -> Intrinsic:
-    """Address of the number so far behind the first of an array, or behind another address."""
+    """Address of the number at this offset from the first of an array, or from another address."""
     pointer = place if isinstance(place, types.CPointer) else types.CPointer(place.dtype)
 
     def generate(
@@ -185,7 +185,7 @@ def fma(typing: Context, a: types.Type, b: types.Type, c: types.Type) -> Intrins
 def transpose_square(
     typing: Context, a: types.Type, a_row: types.Type, result: types.Type, result_row: types.Type
 ) -> Intrinsic:
-    """Transpose LANES x LANES numbers; rows of a and of the result lie so far apart.
+    """Transpose LANES x LANES numbers; a_row and result_row are the distances between rows.
 
     In log2(LANES) rounds, each of which swaps the off-diagonal halves of all squares half as large.
     """

@@ -1,4 +1,4 @@
-"""Denoising diffusion from scratch: every equation a function, checked against the truth.
+"""Denoising diffusion from scratch: every equation a function, checked against exact answers.
 
 Time is 1-based, t = 1..T; tables have length T + 1. The bound is in nats. Arrays may come
 from any library that follows the array API standard.
@@ -51,7 +51,7 @@ from ddpm_np.targets import (
     x0_from_v,
 )
 
-_moved.forward(posterior)  # which held the conversions of targets
+_moved.forward(posterior)  # it used to hold the conversions in targets
 
 __version__ = "0.1.0"
 

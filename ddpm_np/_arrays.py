@@ -1,4 +1,4 @@
-"""What every formula needs of its array arguments: checks, and coefficients cast to them.
+"""What every formula needs for its array arguments: checks, and coefficients cast to match.
 
 Checks happen here, at the boundary of the public functions, and look only at what the host
 knows (type, shape, dtype, device): nothing in this module waits for an accelerator, except
@@ -43,11 +43,11 @@ BatchPredictor: TypeAlias = Callable[[Array, Any], Array]
 
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-_NAMESPACES: dict[type, Any] = {np.ndarray: np}  # from 2.1 on NumPy needs no help with the standard
+_NAMESPACES: dict[type, Any] = {np.ndarray: np}  # NumPy >= 2.1 follows the standard
 
 
 def array_namespace(x: Array) -> Any:
-    """The array API namespace of an array, looked up once for each type."""
+    """The array API namespace of an array, looked up once per type."""
     kind = type(x)
     namespace = _NAMESPACES.get(kind)
     if namespace is None:
@@ -104,7 +104,7 @@ def check_arrays(**arrays: Array) -> Any:
 
 
 def _are_alike(arrays: Iterable[Array]) -> bool:
-    """Spot the usual case fast: NumPy arrays that agree and hold something."""
+    """Spot the usual case fast: non-empty NumPy arrays that agree."""
     first = next(iter(arrays))
     if type(first) is not np.ndarray or first.dtype.char not in "fd" or not first.size or not first.ndim:
         return False
@@ -188,7 +188,7 @@ def as_table(name: str, values: object) -> Table:
 
 
 def check_table(name: str, table: object, T: int) -> Table:
-    """Return a positive host table of length T + 1 (entry 0 is not looked at)."""
+    """Return a positive host table of length T + 1 (entry 0 is ignored)."""
     values = as_table(name, table)
     if values.shape != (T + 1,):
         raise ValueError(f"{name} must have length T + 1 = {T + 1}, entry 0 unused, got {len(values)}")
@@ -228,7 +228,7 @@ def cast(values: Any, like: Array) -> Array | float:
 
 def _largest(like: Array) -> float:
     """Largest finite number that fits an array."""
-    if type(like) is np.ndarray:  # np.finfo takes its time
+    if type(like) is np.ndarray:  # np.finfo is slow
         return FLOAT32_MAX if like.dtype.char == "f" else sys.float_info.max
     return float(array_namespace(like).finfo(like.dtype).max)
 

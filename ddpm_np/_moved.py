@@ -1,4 +1,4 @@
-"""Old addresses: what lay flat in ddpm_np still imports from there, with a DeprecationWarning."""
+"""Old import paths: modules that lay flat in ddpm_np still import, with a DeprecationWarning."""
 
 import importlib
 import sys
@@ -25,11 +25,11 @@ MOVED = {
     "term_identities": ("identities.terms",),
     "times": ("estimators.times",),
 }
-"""Where the names of a module went, the module of the conversions that `posterior` held included."""
+"""Where the names of each old module are now; `posterior` remains, but lost its conversions."""
 
 
 class _OldAddresses(MetaPathFinder, Loader):
-    """Stands in for modules that are no more."""
+    """Stands in for modules that no longer exist."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -42,7 +42,7 @@ class _OldAddresses(MetaPathFinder, Loader):
 
 
 def forward(module: ModuleType) -> None:
-    """Let a module answer for names that have moved out of it (PEP 562)."""
+    """Let a module forward the names that moved out of it (PEP 562)."""
     places = MOVED[module.__name__.rpartition(".")[2]]
 
     def find(name: str) -> Any:

@@ -1,8 +1,8 @@
 """Decoders p(x_0 | x_1): the last step of the model, scored by L_0.
 
 A decoder takes x0 and the model mean mu_theta(x_1, 1), of one shape, (B, ...), and sigma_1^2, a
-positive number; it returns log p(x_0 | x_1), of shape (B,), in nats. Anything else is a TypeError or
-a ValueError.
+positive number; it returns log p(x_0 | x_1), of shape (B,), in nats. Anything else raises TypeError
+or ValueError.
 """
 
 import math
@@ -17,7 +17,7 @@ from ddpm_np.gaussians import LOG_2PI, normal_log_density
 
 # Standard deviations that stand for infinity: their square is finite.
 FAR = 1e150
-# exp(-40) of an integrand is less than its rounding.
+# exp(-40) of an integral is less than its rounding.
 NEGLIGIBLE = 40.0
 # Gauss-Legendre on [0, 1]; converged to rounding for integrands that fall by exp(-NEGLIGIBLE).
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
@@ -49,10 +49,10 @@ def discretised_gaussian(levels: int, low: float = -1.0, high: float = 1.0) -> D
         b = (x0 + width / 2 - mean) / sigma_1, but +infinity at the highest
         width = (high - low) / (levels - 1)
 
-    A log-probability: <= 0, and exact to about 1e-12 of itself wherever the mean is, also where the
+    A log-probability: <= 0, with a relative error of about 1e-12 wherever the mean is, even where the
     probability underflows or rounds to 1. Computed in float64 whatever the dtype. levels is from 2 to
-    65536; images of 8 bits have 256, scaled to [-1, 1]. The decoder waits for the device once, to see
-    that x0 lies on the grid, to within rounding; else it raises ValueError.
+    65536; 8-bit images have 256, scaled to [-1, 1]. The decoder waits for the device once, to check
+    that x0 lies on the grid, to within rounding; if not, it raises ValueError.
     """
     grid = _Grid.of(levels, low, high)
 
@@ -94,7 +94,7 @@ class _Grid(NamedTuple):
         return grid
 
     def at(self, k: Array) -> Array:
-        """Level k; half-integers are the edges between bins, one float for both their bins."""
+        """Level k; half-integers are the edges between bins, the same float for both."""
         share = k / (self.levels - 1)
         return self.low * (1.0 - share) + self.high * share
 
@@ -117,10 +117,10 @@ class _Grid(NamedTuple):
         )
 
     def level(self, x0: Array) -> Array:
-        """Levels that x0 holds, from 0, as float64; waits for the device."""
+        """Levels of x0, counted from 0, as float64; waits for the device."""
         xp = array_namespace(x0)
         values = xp.astype(x0, xp.float64)
-        # Rounding of x0, by way of the likes of x / 127.5 - 1.
+        # Rounding of x0 by scalings such as x / 127.5 - 1.
         slack = 8.0 * float(xp.finfo(x0.dtype).eps) * max(abs(self.low), abs(self.high))
         k = xp.round((values - self.low) / ((self.high - self.low) / (self.levels - 1)))
         k = clamp(k, 0.0, self.levels - 1.0)
@@ -141,10 +141,10 @@ def _log_mass(start: Array, width: Array | float) -> Array:
                                          * integral from 0 to width of exp(-s (start + s / 2)) ds
 
     Gauss-Legendre on the part of the interval that is not negligible: a sum of positive terms,
-    so that nothing cancels, be the interval narrow, wide or far out.
+    so that nothing cancels, whether the interval is narrow, wide or far out.
     """
     xp = array_namespace(start)
-    # Here the integrand has fallen to exp(-NEGLIGIBLE): the root of s (start + s / 2).
+    # Where the integrand has fallen to exp(-NEGLIGIBLE): s (start + s / 2) = NEGLIGIBLE.
     end = 2.0 * NEGLIGIBLE / (start + xp.sqrt(start**2 + 2.0 * NEGLIGIBLE))
     length = xp.minimum(end, width + xp.zeros_like(start))
     total = xp.zeros_like(start)

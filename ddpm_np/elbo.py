@@ -2,9 +2,9 @@
 
     log p(x_0) >= ELBO = L_T + sum over t = 2..T of L_{t-1} + L_0,  M2 (3) and (19)
 
-Signs are M2's: the terms are to be maximised, L_T and every L_{t-1} are <= 0. Arrays share one
-shape, (B, ...); terms have shape (B,); sigma2 is a positive table of length T + 1. Anything else is a
-TypeError or a ValueError.
+Signs are M2's: the terms are to be maximised; L_T and every L_{t-1} are <= 0. Arrays share one
+shape, (B, ...); terms have shape (B,); sigma2 is a positive table of length T + 1. Anything else
+raises TypeError or ValueError.
 """
 
 import math
@@ -35,7 +35,7 @@ from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
 PRIOR_LIMIT = 0.05
-"""Nats of -L_T above which x_T is no longer close to the prior, and a PriorWarning is given."""
+"""Nats of -L_T above which x_T is no longer close to the prior, and a PriorWarning is issued."""
 
 
 class PriorWarning(UserWarning):
@@ -67,7 +67,7 @@ def prior_term(schedule: Schedule, x0: Array) -> Array:
 
 
 def warn_of_prior(schedule: Schedule, L_T: Array) -> None:
-    """Give a :class:`PriorWarning` if -L_T averages more than ``PRIOR_LIMIT`` nats.
+    """Issue a :class:`PriorWarning` if -L_T averages more than ``PRIOR_LIMIT`` nats.
 
     Waits for the device.
     """
@@ -117,8 +117,8 @@ def elbo_decomposition(
 
         ELBO = L_T + sum over t = 2..T of L_{t-1} + L_0
 
-    Each term is unbiased. The times are worked through one by one: memory is that of the network
-    at batch B, plus T + 1 numbers per example. Where a prediction is NaN, so is the term.
+    Each term is unbiased. Times are processed one by one: memory is what the network needs at batch
+    size B, plus T + 1 numbers per example. A NaN in a prediction makes its term NaN.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def elbo_decomposition(
     Returns
     -------
     Elbo
-        For bits per dimension divide by -d log(2).
+        For bits per dimension, divide by -d log(2).
     """
     T = check_schedule(schedule).T
     check_choice("target", target, TARGETS)

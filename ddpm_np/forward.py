@@ -1,8 +1,8 @@
-"""The variational posterior q as it is drawn from: x_0 -> x_1 -> ... -> x_T.
+"""The forward process q, which is the variational posterior: x_0 -> x_1 -> ... -> x_T.
 
-Observations and noise share one shape, (B, ...). t is an int from 1 to T, or an integer array of
-such, of shape (B,). Variances have shape () for an int t, else (B, 1, ...). Anything else is a
-TypeError or a ValueError.
+Observations and noise share one shape, (B, ...). t is an int or an integer array of shape (B,), from
+1 to T. Variances have shape () for an int t, else (B, 1, ...). Anything else raises TypeError or
+ValueError.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from ddpm_np.schedules import Schedule, at
 
 
 def q_step_moments(schedule: Schedule, x_prev: Array, t: Array | int) -> tuple[Array, Array]:
-    """Mean and variance of one step, M2 (20); at t = 1 too, where (22) needs it.
+    """Mean and variance of one step, M2 (20); t = 1 included, as (22) requires.
 
     q(x_t | x_{t-1}) = N(sqrt(alpha[t]) * x_{t-1}, beta[t] I)
     """
@@ -50,7 +50,7 @@ def q_moments(schedule: Schedule, x0: Array, t: Array | int) -> tuple[Array, Arr
 
 
 def q_moments_unchecked(schedule: Schedule, x0: Array, t: Times) -> tuple[Array, Array]:
-    """Compute :func:`q_moments` of arguments that were checked, M2 (22)."""
+    """Compute :func:`q_moments` for checked arguments, M2 (22)."""
     mean = cast(schedule.sqrt_alpha_bar[t], x0) * x0
     return mean, coefficient_array(schedule.one_minus_alpha_bar[t], x0)
 
@@ -65,7 +65,7 @@ def q_sample(schedule: Schedule, x0: Array, t: Array | int, noise: Array) -> Arr
 
 
 def q_sample_unchecked(schedule: Schedule, x0: Array, t: Times, noise: Array) -> Array:
-    """Compute :func:`q_sample` of arguments that were checked, M2 (27)."""
+    """Compute :func:`q_sample` for checked arguments, M2 (27)."""
     signal = cast(schedule.sqrt_alpha_bar[t], noise)
     sigma = cast(schedule.sqrt_one_minus_alpha_bar[t], noise)
     return signal * x0 + sigma * noise

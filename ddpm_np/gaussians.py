@@ -2,8 +2,8 @@
 
 Densities and divergences are in nats, of shape (B,): summed over all axes but the first. Means
 share one shape, (B, ...). A variance is positive: a number, or an array that broadcasts along the
-axes of the means, such as (B, 1, ...). Anything else is a TypeError or a ValueError, but an array
-is not looked into, which would wait for its device.
+axes of the means, such as (B, 1, ...). Anything else raises TypeError or ValueError, but the values
+of an array are not checked, as that would wait for its device.
 """
 
 import math
@@ -49,7 +49,7 @@ def kl_isotropic(mean_1: Array, var_1: Array | float, mean_2: Array, var_2: Arra
 
 
 def kl_isotropic_unchecked(mean_1: Array, var_1: Array, mean_2: Array, var_2: Array) -> Array:
-    """Compute :func:`kl_isotropic` of arrays that were checked, the variances too."""
+    """Compute :func:`kl_isotropic` for checked arrays, variances included."""
     xp = array_namespace(mean_1)
     ratio, excess = var_1 / var_2, (var_1 - var_2) / var_2
     # log1p(r - 1) keeps the digits of nearly equal variances, log(r) those of a small r.

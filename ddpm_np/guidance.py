@@ -1,8 +1,7 @@
-"""What may be done to a prediction before the chain sees it: guidance, and clipping of x_0.
+"""What can be done to a prediction before the sampler uses it: guidance, and clipping of x_0.
 
-Both turn predictors (x_t, t) -> prediction into predictors, so that every sampler takes them, and so
-does the bound. An argument out of range, or predictions that do not agree, are a TypeError or a
-ValueError.
+Both turn predictors (x_t, t) -> prediction into predictors, so they work with every sampler and with
+the bound. An argument out of range, or predictions that do not agree, raise TypeError or ValueError.
 """
 
 import sys
@@ -20,8 +19,8 @@ def guided(conditional: Predictor, unconditional: Predictor, guidance: float) ->
 
     At fixed x_t and t the noise, x_0, the mean and the velocity are affine functions of each other,
     and the factors sum to 1: guiding one of them guides all, whatever the network predicts. guidance,
-    w of the paper, is >= -1: -1 is unconditional, 0 conditional (the other is then not called), and
-    more exaggerates what tells the class from the others.
+    the paper's w, is >= -1: -1 is unconditional, 0 is conditional (the other is then not called), and
+    larger values exaggerate what sets the class apart.
     """
     check_callable("conditional", conditional)
     check_callable("unconditional", unconditional)
@@ -45,7 +44,7 @@ def clipped(
         x0_theta = min(max(predicted_x0(x_t, t), low), high)
 
     The result is a predictor of target "x0". Where all data lie in the range, clipping brings every
-    prediction nearer to x_0, and so can only raise the bound; it changes the model, not the bound.
+    prediction nearer to x_0, and so can only raise the bound, which is then that of the clipped model.
     """
     check_schedule(schedule)
     check_callable("predict", predict)

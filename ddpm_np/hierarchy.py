@@ -1,12 +1,12 @@
-"""Variational autoencoders with one, two and T layers of latents, of which diffusion is a case.
+"""Variational autoencoders with one, two and T layers of latents; diffusion is a special case.
 
 A layer is a function (z, t) -> (mean, variance). Encoders map z_{t-1} to the moments of
 q(z_t | z_{t-1}), decoders z_t to those of p_theta(z_{t-1} | z_t), for t = 1 ... T with z_0 = x_0;
 the last latent has the prior p(z_T) = N(0, I). Layers may differ in width; noise is standard normal,
-of the shape of what it makes. Diffusion fixes the encoders, (20), and keeps the width.
+with the shape of the latent it makes. Diffusion fixes the encoders, (20), and keeps the width.
 
 Integrands have shape (B,), in nats; their mean over latents drawn from q is the bound. A mean that
-does not agree with what it is the mean of is a TypeError or a ValueError.
+does not match its variable raises TypeError or ValueError.
 """
 
 import math
@@ -42,7 +42,7 @@ def vae_bound(x0: Array, encode: Layer, decode: Layer, noise: Array) -> VaeBound
         mean, variance = encode(x0, 1);  x_1 = mean + sqrt(variance) * noise
         bound = log p_theta(x_0 | x_1) - KL(N(mean, variance) || N(0, I))
 
-    The KL is in closed form; the reconstruction is unbiased, from one draw of x_1.
+    The KL is in closed form; the reconstruction is an unbiased estimate from one draw of x_1.
     """
     check_arrays(x0=x0)
     mean, variance = encode(x0, 1)
@@ -99,7 +99,7 @@ def draw_latents(x0: Array, encode: Layer, noise: Sequence[Array]) -> list[Array
 
 
 def diffusion_encoder(schedule: Schedule) -> Layer:
-    """Encoders of diffusion, M2 (20): fixed, and without parameters to learn.
+    """Encoders of diffusion, M2 (20): fixed, with nothing to learn.
 
     encode(z, t) = sqrt(alpha[t]) * z, beta[t]
     """

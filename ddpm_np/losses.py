@@ -4,10 +4,10 @@ With x_t = q_sample(x0, t, noise), each way to parameterise the network turns L_
 
     L_{t-1} = -weight * ||truth - prediction||^2 + const
 
-(at t = 1, L_0 with a Gaussian decoder). The weights differ in what is predicted; the constant does
-not, and is 0 where sigma2[t] = beta_tilde[t]. t is an int from 1 to T, or an integer array of such, of
-shape (B,); sigma2 a positive table of length T + 1; weights and constants are host float64, in nats,
-of the shape of t. Truth and prediction share one shape, (B, ...). Anything else is a TypeError or a
+(at t = 1, L_0 with a Gaussian decoder). The weight depends on what is predicted; the constant does
+not, and is 0 where sigma2[t] = beta_tilde[t]. t is an int or an integer array of shape (B,), from 1
+to T; sigma2 is a positive table of length T + 1; weights and constants are host float64, in nats, with
+the shape of t. Truth and prediction share one shape, (B, ...). Anything else raises TypeError or
 ValueError.
 """
 
@@ -38,11 +38,11 @@ def mean_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
 
 def eps_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
-    """Weight of ||noise - eps_theta||^2 in -L_{t-1}, M2 (35) with its missing alpha_t.
+    """Weight of ||noise - eps_theta||^2 in -L_{t-1}, M2 (35) with the missing alpha_t restored.
 
         weight = (1 - alpha[t])^2 / (2 sigma2[t] alpha[t] (1 - alpha_bar[t]))
 
-    M2 prints (35), and M1 (26), without alpha[t]; it comes from the 1 / sqrt(alpha[t]) in (34).
+    M2 (35) and M1 (26) are printed without alpha[t], which comes from the 1 / sqrt(alpha[t]) in (34).
     """
     t, half_precision = _half_precision(schedule, t, sigma2)
     return half_precision * schedule.beta[t] ** 2 / (schedule.alpha[t] * schedule.one_minus_alpha_bar[t])
@@ -58,7 +58,7 @@ def x0_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
 
 def v_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
-    """Weight of ||v - v_theta||^2 in -L_{t-1}: eps = ... + sqrt(alpha_bar[t]) v.
+    """Weight of ||v - v_theta||^2 in -L_{t-1}, as eps = ... + sqrt(alpha_bar[t]) v.
 
     weight = alpha_bar[t] * eps_loss_weight
     """
@@ -124,7 +124,7 @@ def bound_loss(
 
 
 def _checked(schedule: Schedule, t: Array | int, sigma2: Table, minimum: int = 1) -> tuple[Any, Any]:
-    """Return t, checked and on the host, and the variances there."""
+    """Return t, checked and on the host, and sigma2[t]."""
     T = check_schedule(schedule).T
     t = check_times(t, T, None, minimum)
     return t, check_table("sigma2", sigma2, T)[t]

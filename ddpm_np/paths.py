@@ -4,7 +4,7 @@ A path is an array of shape (T + 1, B, ...) whose entry t is x_t; mean(x_t, t) i
 mu_theta, for an int t; sigma2 is a positive table of length T + 1. Densities and integrands have shape
 (B,), in nats. On one path the integrand of the bound, log p_theta(x_{0:T}) / q(x_{1:T} | x_0), is one
 number; (6), (9) and (10) are three ways to write it. Its mean over paths drawn from q is the ELBO.
-What does not agree is a TypeError or a ValueError.
+Anything else raises TypeError or ValueError.
 """
 
 from ddpm_np._arrays import (
@@ -42,7 +42,7 @@ def draw_path(schedule: Schedule, x0: Array, noise: Noise) -> Array:
 
 
 def path_log_density(schedule: Schedule, path: Array) -> Array:
-    """Log-density of a path as it is drawn, log q(x_{1:T} | x_0), M2 (4), (5) and (20).
+    """Log-density of a path, factorised as it is drawn, log q(x_{1:T} | x_0), M2 (4), (5) and (20).
 
     log q = sum over t = 1..T of log q(x_t | x_{t-1})
     """
@@ -87,7 +87,7 @@ def elbo_integrand_expanded(schedule: Schedule, path: Array, mean: MeanFunction,
 
 
 def elbo_integrand_bayes(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
-    """Integrand of the bound after Bayes' rule (8) has turned every step around, M2 (9).
+    """Integrand of the bound after Bayes' rule (8) has reversed every step, M2 (9).
 
     log p(x_T) + log p_theta(x_0 | x_1) / q(x_1 | x_0) + sum over t = 2..T of
         log p_theta(x_{t-1} | x_t) q(x_{t-1} | x_0) / (q(x_{t-1} | x_t, x_0) q(x_t | x_0))
@@ -118,7 +118,7 @@ def elbo_path_terms(schedule: Schedule, path: Array, mean: MeanFunction, sigma2:
         L[t] = log p_theta(x_{t-1} | x_t) / q(x_{t-1} | x_t, x_0),  t = 2 ... T
         L_0 = log p_theta(x_0 | x_1)
 
-    Single draws may have either sign.
+    On a single path, a term may have either sign.
     """
     xp = array_namespace(path)
     T = _check_path(path, check_schedule(schedule).T)
@@ -140,8 +140,8 @@ def elbo_integrand_consistency(
         log p_theta(x_0 | x_1) + log p(x_T) / q(x_T | x_{T-1})
             + sum over t = 1..T-1 of log p_theta(x_t | x_{t+1}) / q(x_t | x_{t-1})
 
-    Reconstruction, prior matching and consistency. The mean of a consistency term is over all of
-    (x_{t-1}, x_t, x_{t+1}); L prints a KL given x_{t-1} and x_{t+1}, which is another number.
+    These are reconstruction, prior matching and consistency. A consistency term is averaged over all
+    of (x_{t-1}, x_t, x_{t+1}); L prints a KL given x_{t-1} and x_{t+1}, which differs.
     """
     T = _check_path(path, check_schedule(schedule).T)
     variances = check_table("sigma2", sigma2, T)

@@ -1,7 +1,7 @@
-"""The reversed step q(x_{t-1} | x_t, x_0), M2 (23)-(26) and (29).
+"""The posterior of a forward step, q(x_{t-1} | x_t, x_0), M2 (23)-(26) and (29).
 
-Arrays share one shape, (B, ...). t is an int from 1 to T, or an integer array of such, of shape
-(B,). Anything else is a TypeError or a ValueError.
+Arrays share one shape, (B, ...). t is an int or an integer array of shape (B,), from 1 to T.
+Anything else raises TypeError or ValueError.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ def q_posterior(schedule: Schedule, x0: Array, x_t: Array, t: Array | int) -> tu
 
 
 def q_posterior_mean_unchecked(schedule: Schedule, x0: Array, x_t: Array, t: Times) -> Array:
-    """Compute the mean of :func:`q_posterior` of arguments that were checked, M2 (26)."""
+    """Compute the mean of :func:`q_posterior` for checked arguments, M2 (26)."""
     return coefficient(schedule.c_xt[t], x_t) * x_t + coefficient(schedule.c_x0[t], x_t) * x0
 
 
@@ -51,7 +51,7 @@ def posterior_mean_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps:
 
 
 def posterior_mean_from_eps_unchecked(schedule: Schedule, x_t: Array, t: Times, eps: Array) -> Array:
-    """Compute :func:`posterior_mean_from_eps` of arguments that were checked, M2 (29) and (34)."""
+    """Compute :func:`posterior_mean_from_eps` for checked arguments, M2 (29) and (34)."""
     root_alpha = np.sqrt(schedule.alpha[t])
     scale = schedule.beta[t] / schedule.sqrt_one_minus_alpha_bar[t] / root_alpha
     return coefficient(1.0 / root_alpha, x_t) * x_t - coefficient(scale, x_t) * eps

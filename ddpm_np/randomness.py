@@ -1,8 +1,8 @@
 """Random numbers as pure functions of what they are for: (seed, stream, step, ...).
 
 Every draw that the project makes comes from NumPy's counter-based Philox generator, keyed by
-the seed and the purpose and counted by the step. A run can so be resumed at any step, and
-gives the same numbers on every backend.
+the seed and the purpose and counted by the step. So a run can be resumed at any step, and
+gets the same numbers on every backend.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ INIT, TRAIN, SAMPLE, BOUND, DATA, TEST, METRIC = range(7)
 
 
 def generator(seed: int, stream: int, step: int = 0, part: int = 0) -> Generator:
-    """A generator for one step of one stream; others never overlap with it.
+    """A generator for one step of one stream; no two overlap.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def generator(seed: int, stream: int, step: int = 0, part: int = 0) -> Generator
     Raises
     ------
     TypeError, ValueError
-        If one is no integer in range.
+        If one is not an integer in range.
     """
     top = 2**64 - 1
     key = np.array(

@@ -1,7 +1,7 @@
-"""The generative model p_theta, walked backwards: x_T -> ... -> x_1 -> x_0, M2 (30), (31) and (34).
+"""The reverse process p_theta, the generative model: x_T -> ... -> x_1 -> x_0, M2 (30), (31) and (34).
 
-Arrays share one shape, (B, ...). t is an int from 1 to T, or an integer array of such, of shape
-(B,). Anything else is a TypeError or a ValueError.
+Arrays share one shape, (B, ...). t is an int or an integer array of shape (B,), from 1 to T.
+Anything else raises TypeError or ValueError.
 """
 
 from typing import Literal, TypeAlias, get_args
@@ -28,7 +28,7 @@ def prior_log_density(x_T: Array) -> Array:
 def model_mean(
     schedule: Schedule, x_t: Array, t: Array | int, prediction: Array, target: Target = "eps"
 ) -> Array:
-    """Mean of the model's step p_theta(x_{t-1} | x_t), M2 (34) and its kin.
+    """Mean of the model's step p_theta(x_{t-1} | x_t), M2 (34) for any target.
 
     "eps"   mean = (x_t - (1 - alpha[t]) / sqrt(1 - alpha_bar[t]) * prediction) / sqrt(alpha[t])
     "x0"    mean = the posterior mean (26) at x_0 = prediction
@@ -43,7 +43,7 @@ def model_mean(
 def model_mean_unchecked(
     schedule: Schedule, x_t: Array, t: Times, prediction: Array, target: Target
 ) -> Array:
-    """Compute :func:`model_mean` of arguments that were checked, M2 (34)."""
+    """Compute :func:`model_mean` for checked arguments, M2 (34)."""
     if target == "mean":
         return prediction
     if target == "x0":
@@ -56,10 +56,10 @@ def reverse_variance(schedule: Schedule, kind: VarianceKind) -> Table:
     """Variances sigma_t^2 of the model's steps, M2 (31); entry 0 is 0 and unused.
 
     "posterior"  beta_tilde[t] (25); at t = 1, where that is 0, beta_tilde[2], as in Ho et al.
-    "beta"       beta[t], at t = 1 too (Ho et al.'s code has beta_tilde[2] there)
+    "beta"       beta[t], t = 1 included (where Ho et al.'s code has beta_tilde[2])
     "unit"       1, the first model of document D
 
-    With T = 1 the posterior table falls back on beta[1].
+    With T = 1 the posterior table falls back to beta[1].
     """
     check_choice("kind", kind, VARIANCES)
     T = check_schedule(schedule).T

@@ -2,7 +2,7 @@
 
 Time is t = 1 ... T as in the documents. Tables are host float64, of length T + 1: ``alpha_bar[t]`` is
 the product of alpha_1 ... alpha_t, and index 0 is the data end, ``alpha_bar[0] == 1``. An argument
-out of range is a ValueError, one of the wrong type a TypeError.
+out of range raises ValueError, one of the wrong type TypeError.
 """
 
 import functools
@@ -106,7 +106,7 @@ def schedule_from_beta(beta: object) -> Schedule:
     beta = np.concatenate([[0.0], steps])
     log_alpha_bar = np.concatenate([[0.0], _cumulative_sum(np.log1p(-steps))])
     one_minus_alpha_bar = -np.expm1(log_alpha_bar)
-    one_minus_alpha_bar[1] = beta[1]  # also in the last bit, so that mu_tilde_1 is x_0
+    one_minus_alpha_bar[1] = beta[1]  # to the last bit, so that mu_tilde_1 is x_0
     return _schedule(beta, 1.0 - beta, np.exp(log_alpha_bar), log_alpha_bar, one_minus_alpha_bar)
 
 
@@ -182,9 +182,9 @@ def cosine_schedule(T: int, s: float = 0.008, max_beta: float = 0.999) -> Schedu
     steps = check_integer("T", T, 1)
     offset = check_real("s", s, 0.0, 1.0, closed=True)
     limit = check_real("max_beta", max_beta, 0.0, 1.0)
-    # 1 - cos(a)^2 / cos(b)^2 = sin(a - b) sin(a + b) / cos(b)^2, which does not cancel; and
-    # cos(b) is the sine of the angle left to pi / 2, which does not either. The sine of a + b
-    # is that of pi - a - b: the smaller of the two has the digits.
+    # 1 - cos(a)^2 / cos(b)^2 = sin(a - b) sin(a + b) / cos(b)^2, which does not cancel; nor
+    # does cos(b) as the sine of the angle left to pi / 2. The sine of a + b is also that of
+    # pi - a - b: the smaller of the two angles keeps its digits.
     t = np.arange(1, steps + 1, dtype=np.float64)
     quarter = math.pi / 2 / (1.0 + offset)
     left = (steps - t + 1.0) / steps * quarter
@@ -201,7 +201,7 @@ def log_snr_schedule(T: int, noise: float, signal: float = 0.03) -> Schedule:
         log(alpha_bar[t] / (1 - alpha_bar[t])) linear in t, for t = 1..T, T >= 2
         sqrt(1 - alpha_bar[1]) = noise,  sqrt(alpha_bar[T]) = signal
 
-    Every factor of noise gets as many steps: a chain may start where noise begins to hide levels.
+    Each factor of noise gets equally many steps; a chain may start where noise begins to hide levels.
     """
     steps = check_integer("T", T, 2)
     first, last = check_real("noise", noise, 0.0, 1.0), check_real("signal", signal, 0.0, 1.0)
@@ -213,12 +213,12 @@ def log_snr_schedule(T: int, noise: float, signal: float = 0.03) -> Schedule:
 
 
 def merge_first_steps(schedule: Schedule, noise: float) -> Schedule:
-    """Merge the first steps into one, which takes x_0 to where there is at least this much noise.
+    """Merge the first steps into one that brings at least this much noise.
 
         alpha_bar' = 1, alpha_bar[s], ..., alpha_bar[T]
         s = the first t with sqrt(1 - alpha_bar[t]) >= noise
 
-    For discrete levels: far smaller noise hides nothing from the decoder, but costs the network nats.
+    For discrete levels: much smaller noise hides nothing from the decoder, but costs the network nats.
     """
     least = check_real("noise", noise, 0.0, 1.0, closed=True)
     first = int(np.searchsorted(check_schedule(schedule).one_minus_alpha_bar, least**2))
@@ -239,13 +239,13 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
 """The named schedules, as functions of T."""
 
 
-# --- what a formula is given --------------------------------------------------------------
+# --- the arguments of a formula -----------------------------------------------------------
 
 
 def at(
     schedule: Schedule, t: Array | int, *, minimum: int = 1, **arrays: Array
 ) -> tuple[Times, Callable[[Any], Array | float]]:
-    """Check a formula's arguments once; return t, on the host, and c, which readies entries of tables.
+    """Check a formula's arguments once; return t, on the host, and c, which casts table entries.
 
     t, c = at(schedule, t, x0=x0, noise=noise);  c(schedule.beta[t]) * x0
     """

@@ -5,8 +5,8 @@
     "mean"  the posterior mean, M2 (26)
     "v"     the velocity, v = sqrt(alpha_bar[t]) * eps - sqrt(1 - alpha_bar[t]) * x_0, Salimans & Ho 2022
 
-Arrays share one shape, (B, ...). t is an int from 1 to T, or an integer array of such, of shape
-(B,). Anything else is a TypeError or a ValueError; so is a coefficient that overflows the dtype.
+Arrays share one shape, (B, ...). t is an int or an integer array of shape (B,), from 1 to T.
+Anything else raises TypeError or ValueError, and so does a coefficient that overflows the dtype.
 """
 
 from typing import Literal, TypeAlias
@@ -26,10 +26,10 @@ def x0_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps: Array) -> A
 
         x0 = x_t / sqrt(alpha_bar[t]) - sqrt(1 - alpha_bar[t]) / sqrt(alpha_bar[t]) * eps
 
-    An error of eps is amplified by the last factor.
+    Errors in eps are amplified by the factor in front of it.
     """
     t, c = at(schedule, t, x_t=x_t, eps=eps)
-    with np.errstate(over="ignore"):  # c refuses infinity, and says why
+    with np.errstate(over="ignore"):  # c refuses infinity with a clear message
         inverse_signal = np.exp(-0.5 * schedule.log_alpha_bar[t])
     sigma = schedule.sqrt_one_minus_alpha_bar[t]
     return c(inverse_signal) * x_t - c(sigma * inverse_signal) * eps
@@ -114,7 +114,7 @@ def predicted_eps(
 def training_target(
     schedule: Schedule, x0: Array, t: Array | int, noise: Array, target: Target = "eps"
 ) -> Array:
-    """What a perfect network predicts for x_t = q_sample(schedule, x0, t, noise), of any target."""
+    """What a perfect network predicts for x_t = q_sample(schedule, x0, t, noise), for any target."""
     check_choice("target", target, TARGETS)
     t, _ = at(schedule, t, x0=x0, noise=noise)
     return training_target_unchecked(schedule, x0, t, noise, target)
@@ -123,26 +123,26 @@ def training_target(
 def training_target_unchecked(
     schedule: Schedule, x0: Array, t: Times, noise: Array, target: Target
 ) -> Array:
-    """Compute :func:`training_target` of arguments that were checked."""
+    """Compute :func:`training_target` for checked arguments."""
     if target == "eps":
         return noise
     if target == "x0":
         return x0
     if target == "v":
         return v_from_x0_and_eps_unchecked(schedule, t, x0, noise)
-    # (26) at x_t = q_sample(x0, noise), collected by x0 and noise
+    # (26) at x_t = q_sample(x0, noise), collected: c_xt[t] sqrt(alpha_bar[t]) + c_x0[t] = sqrt(alpha_bar[t-1])
     scale = schedule.c_xt[t] * schedule.sqrt_one_minus_alpha_bar[t]
     return coefficient(schedule.sqrt_alpha_bar[t - 1], x0) * x0 + coefficient(scale, x0) * noise
 
 
 def v_from_x0_and_eps_unchecked(schedule: Schedule, t: Times, x0: Array, eps: Array) -> Array:
-    """Compute :func:`v_from_x0_and_eps` of arguments that were checked."""
+    """Compute :func:`v_from_x0_and_eps` for checked arguments."""
     signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
     return cast(signal, x0) * eps - cast(sigma, x0) * x0
 
 
 def eps_from_v_unchecked(schedule: Schedule, x_t: Array, t: Times, v: Array) -> Array:
-    """Compute :func:`eps_from_v` of arguments that were checked."""
+    """Compute :func:`eps_from_v` for checked arguments."""
     signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
     return cast(sigma, x_t) * x_t + cast(signal, x_t) * v
 

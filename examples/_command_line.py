@@ -11,7 +11,7 @@ from pathlib import Path
 
 # For matrices this small a second BLAS thread gains little on an idle machine and makes
 # training many times slower on a busy one, where the threads wait for each other. It must be set
-# before NumPy is imported; a user's own setting stands.
+# before NumPy is imported; a user's own setting is kept.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from backends import BackendError
@@ -19,7 +19,7 @@ from ddpm_np.data.files import DataError
 from ddpm_np.runs.checkpoint import CheckpointError
 
 USER_ERRORS = (BackendError, CheckpointError, DataError)
-"""The project's own errors whose message is a sentence for the user."""
+"""The project's own errors, whose messages are sentences for the user."""
 
 
 def run_command(

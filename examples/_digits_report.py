@@ -1,4 +1,4 @@
-"""What examples/digits.py says about a run: tables of bits, what the samples are like, pictures."""
+"""What examples/digits.py says about a run: tables of bits, measures of the samples, pictures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def bits_table(
 
 
 def print_tables(summary: Mapping[str, Any]) -> None:
-    """Print the bound beside the baselines, and what the samples are like."""
+    """Print the bound beside the baselines, and measures of the samples."""
     images = summary["images"]
     shape = " x ".join(map(str, images["shape"]))
     print(f"\nBits per dimension of {images['test']} test images, {shape}, {images['levels']} levels:")
@@ -95,7 +95,7 @@ def print_tables(summary: Mapping[str, Any]) -> None:
 
 
 def sample_report(task: Task, x0: np.ndarray, intended: np.ndarray) -> dict[str, Any]:
-    """Return how near samples are to training images, and whether they show what was asked for."""
+    """Return how close samples are to training images, and whether they show the requested class."""
     options, data, parts = task.options, task.data, task.parts
     flat = data.images.reshape(len(data.images), -1)
     levels = to_levels(x0, options.levels).reshape(len(x0), -1)
@@ -159,7 +159,7 @@ def draw(
 
 
 def samples_grid(task: Task, samples: np.ndarray, intended: np.ndarray) -> Any:
-    """Draw samples, a row for each class that was asked for."""
+    """Draw samples, a row for each requested class."""
     from ddpm_np.plotting.images import plot_image_grid
 
     if not task.options.conditional:
@@ -177,7 +177,7 @@ def samples_grid(task: Task, samples: np.ndarray, intended: np.ndarray) -> Any:
 
 
 def strips(task: Task, start: np.ndarray, frames: Mapping[int, np.ndarray], intended: np.ndarray) -> Any:
-    """Draw the way of some images into noise, and of some samples out of it, of different classes."""
+    """Draw some images turning into noise, and noise into some samples, of different classes."""
     from ddpm_np.plotting.images import plot_image_strips
 
     schedule, times = task.recipe.schedule, sorted(frames)
@@ -193,5 +193,5 @@ def strips(task: Task, start: np.ndarray, frames: Mapping[int, np.ndarray], inte
 
 
 def channels_shown(images: np.ndarray) -> int:
-    """One channel, or the three of colours."""
+    """One channel, or three for colour."""
     return 3 if images.shape[3] == 3 else 1

@@ -1,4 +1,4 @@
-"""What examples/digits.py is asked for: its command line, and the images and recipe that follow."""
+"""The setup of examples/digits.py: its command line, and the images and recipe that follow from it."""
 
 import argparse
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ from ddpm_np.randomness import BOUND, TEST, generator
 from ddpm_np.schedules import Schedule
 
 BATCH = 64
-"""Times that are spread evenly together."""
+"""The number of times that are spread evenly together."""
 BY_TIME, T_SAMPLE, TWO_SAMPLE, ONE_SAMPLE, IMPORTANCE, SPREAD, SPREAD_IMPORTANCE = range(7)
 """What random numbers are for: each purpose has its own."""
 
@@ -87,7 +87,7 @@ def measure(problem: Problem, points: int, probabilities: Table) -> list[Row]:
     """Single estimates of the ELBO by every estimator."""
     schedule, T = problem.schedule, problem.schedule.T
     uniform = uniform_table(T)
-    # What an estimate lacks for the ELBO does not depend on the network.
+    # The difference between an estimate and the ELBO does not depend on the network.
     L_T = float(np.mean(ddpm.prior_term(schedule, problem.draw(100_000, BY_TIME)[0])))
     constant = entropy_constant(schedule, problem.law.d)
 

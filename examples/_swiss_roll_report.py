@@ -98,7 +98,7 @@ def print_table(summary: dict[str, Any]) -> None:
 
 
 def short(value: float) -> str:
-    """Four decimals where they say something."""
+    """Four decimals, or an exponent if very small or large."""
     return f"{value:.4f}" if 1e-4 <= abs(value) < 1e5 else f"{value:.0e}"
 
 

@@ -125,7 +125,7 @@ def first_state(run: Run, path: Path, settings: Mapping[str, Any]) -> TrainState
 def placed(
     batch: Callable[[int], Batch], asarray: Callable[[Any], Array]
 ) -> Callable[[int], tuple[Array, ...]]:
-    """Batches whose x_0 and noise lie where the network computes; times and labels stay."""
+    """Batches whose x_0 and noise lie where the network computes; times and labels stay on the host."""
 
     def draw(step: int) -> tuple[Array, ...]:
         x0, t, noise, *labels = batch(step)
@@ -172,7 +172,7 @@ class Clock:
         self._last = time.perf_counter()
 
     def stop(self, name: str) -> None:
-        """Give the time since the last stop a name."""
+        """Record the time since the last stop under a name."""
         now = time.perf_counter()
         self.seconds[name], self._last = now - self._last, now
 

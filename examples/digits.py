@@ -5,7 +5,7 @@
     python examples/digits.py --data images.npz --key images --levels 256
 
 By default the images are scikit-learn's handwritten digits. Writes pictures, metrics, a checkpoint
-and a summary to --out-dir, and prints the bound on held-out images beside what simpler models reach.
+and a summary to --out-dir, and prints the bound on held-out images beside those of simpler models.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from ddpm_np.training import TrainState
 PICTURES = ("data.png", "samples.png", "strips.png", "terms.png", "loss.png", "schedule.png")
 FILES = (*PICTURES, "metrics.jsonl", "checkpoint.npz", "summary.json")
 UNLABELLED = 0.1
-"""Share of the labels that training hides, so that the network also learns to do without."""
+"""Share of the labels that training hides, so that the network also learns to predict without one."""
 DRAWS = 2
 """Draws of x_t for each image and time, over which the bound is averaged."""
 MEASURED = 1000
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     return run_command("digits.py", parse, run, arguments)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what they leave is looked for, and named
+@np.errstate(over="ignore", invalid="ignore")  # non-finite results are checked for and reported
 def run(options: argparse.Namespace) -> None:
     """Train, measure, sample, draw."""
     task, clock = prepare(options), Clock()
@@ -113,13 +113,13 @@ def train_network(task: Task) -> tuple[TrainState, int, MetricsLog]:
 
 
 def about_images(task: Task) -> dict[str, Any]:
-    """Shape, levels, and how many images are for what."""
+    """Shape, levels, and how many images serve each purpose."""
     sizes = {name: len(part) for name, part in task.parts._asdict().items()}
     return {"shape": list(task.x.shape[1:]), "levels": task.options.levels, **sizes}
 
 
 def fit_others(task: Task) -> list[Baseline]:
-    """Fit the simpler models, unless they are not wanted."""
+    """Fit the simpler models, unless told not to."""
     if not has_scikit_learn():
         print("without scikit-learn: no mixtures of Gaussians, no classifier")
     if task.options.no_baselines:
@@ -133,7 +133,7 @@ def fit_others(task: Task) -> list[Baseline]:
 
 
 def measure(task: Task, state: TrainState) -> tuple[dict[str, Table], dict[str, Elbo]]:
-    """Return reverse variances, the optimal ones from validation, and their bounds of the test."""
+    """Return reverse variances, the optimal ones from validation, and their bounds on the test."""
     schedule, (_, validation, test) = task.recipe.schedule, task.parts
     print(f"measuring {schedule.T} terms on {len(test)} test images", flush=True)
     decoder = ddpm.discretised_gaussian(task.options.levels)
@@ -166,7 +166,7 @@ def measure_errors(task: Task, state: TrainState, x: np.ndarray, part: int) -> S
 
 
 def wanted_labels(task: Task) -> np.ndarray:
-    """Return the class of each sample: as many of each, or 0 for all where there are none."""
+    """Return the class of each sample: equally many of each, or 0 for all where there are no classes."""
     options, classes = task.options, len(task.data.classes)
     if not options.conditional:
         return np.zeros(options.samples or 100, dtype=np.int64)

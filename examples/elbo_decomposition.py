@@ -42,7 +42,7 @@ from ddpm_np.training import Recipe, init_state, train
 
 VARIANCES = {"posterior": "β̃ (posterior)", "beta": "β", "optimal": "optimal"}
 HO = "beta (Ho)"
-"""beta_t, but beta_tilde_2 at t = 1, as the code of Ho et al. has it for both its variances."""
+"""beta_t, but beta_tilde_2 at t = 1, as in the code of Ho et al. for both its variances."""
 TRAINING_POINTS = 100_000
 
 
@@ -166,7 +166,7 @@ def swiss_roll_tables(schedule: ddpm.Schedule, options: argparse.Namespace) -> d
         remembered = remember(predict)
         for kind, sigma2 in variances.items():
             bound = ddpm.elbo_decomposition(schedule, remembered, test, noise=noise, sigma2=sigma2)
-            # E[log q(x_0)] = -entropy: comparing point by point removes the luck of the points.
+            # E[log q(x_0)] = -entropy: comparing point by point removes their sampling noise.
             gap = log_q - bound.total
             mean, error = float(np.mean(gap)), standard_error(gap)
             print(f"  {name:<15}{kind:>13}{mean + entropy:>10.4f}{mean:>10.4f}{error:>8.4f}")
@@ -193,7 +193,7 @@ def host_noise(seed: int, offset: int, shape: tuple[int, ...]) -> Callable[[int]
 
 
 def trained_denoiser(schedule: ddpm.Schedule, options: argparse.Namespace) -> Predictor:
-    """Train the example's network for a short while; returns predict(x_t, t) on host float64."""
+    """Train the example's network briefly; returns predict(x_t, t) on host float64."""
     backend = get_backend(options.backend)
     print(f"\n{describe_backend(options.backend, backend)}")
     network, optimizer = MLPDenoiser(2, schedule.T), Adam(peak_rate(8e-3, options.steps))
@@ -218,7 +218,7 @@ def trained_denoiser(schedule: ddpm.Schedule, options: argparse.Namespace) -> Pr
 
 
 def plot_terms(terms: dict[tuple[str, str], np.ndarray], T: int) -> Figure:
-    """Draw -L_{t-1} against t, and how much more that is than it could be."""
+    """Draw -L_{t-1} against t, and its excess over the best possible."""
     figure = Figure(figsize=(10.5, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     styles = {"Bayes-optimal": "-", "trained": (0, (2, 1.5))}

@@ -1,4 +1,4 @@
-"""Compare Monte Carlo estimators of the bound: their expectation, variance and price.
+"""Compare Monte Carlo estimators of the bound: their expectation, variance and cost.
 
     python examples/estimators.py
 
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     problem = Problem(swiss_roll_exact(), schedule, sigma2, options.seed)
     print(f"measuring the moments at each of {schedule.T} times, {options.points} points", flush=True)
     by_time = measure_by_time(problem, options.points)
-    # The probabilities are made from other draws than those that judge them.
+    # The probabilities come from other draws than those that they are judged on.
     probabilities = importance_probabilities(by_time.one_sample + by_time.mean**2)
     print("measuring the estimators", flush=True)
     rows = measure(problem, options.points, probabilities)

@@ -32,7 +32,7 @@ rng = np.random.default_rng(0)
 law = swiss_roll_exact()
 data = law.sample(50_000, rng).astype(np.float32)
 
-# The forward process (20): step t adds noise of variance beta_t; by (22) nothing but noise is left.
+# The forward process (20): step t adds noise of variance beta_t; by (22), almost only noise is left.
 schedule = ddpm.scaled_linear_schedule(T)
 print(f"x_T is {schedule.sqrt_alpha_bar[T]:.3f} x_0 + {schedule.sqrt_one_minus_alpha_bar[T]:.3f} noise")
 
@@ -59,7 +59,7 @@ samples = ddpm.ancestral_sample(
 )
 
 # The bound (19) on new data, ELBO = L_T + sum of L_{t-1} + L_0 <= log p_theta(x_0): for our network,
-# and for the best possible one, E[noise | x_t], which a known density gives without training.
+# and for the best possible one, E[noise | x_t], which the known density gives without training.
 test, noise = law.sample(POINTS, rng), rng.standard_normal((T + 1, POINTS, 2))
 print(f"entropy of the data: {law.entropy():.3f} nats, which no -ELBO can be below on average")
 for name, denoiser in (

@@ -3,7 +3,7 @@
     python examples/swiss_roll.py --backend auto
 
 Writes pictures, metrics, a checkpoint and a summary to --out-dir, and prints how many nats
-the model is away from the truth.
+the model is from the truth.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     return run_command("swiss_roll.py", parse, run, arguments)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what they leave is looked for, and named
+@np.errstate(over="ignore", invalid="ignore")  # non-finite results are checked for and reported
 def run(options: argparse.Namespace) -> None:
     """Train, sample, evaluate, draw."""
     backend = get_backend(options.backend, options.noise)

@@ -1,4 +1,4 @@
-"""Data: toy laws and images, and what samples are compared with."""
+"""Data: toy distributions and images, and what models and samples are compared with."""
 
 from ddpm_np.data.toy import (
     DATASETS,

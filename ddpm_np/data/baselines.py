@@ -1,4 +1,4 @@
-"""Likelihoods of simple models of images, which a better one must beat; nats per image.
+"""Likelihoods of simple models of images, which a better model must beat; nats per image.
 
 All are probabilities of integer levels k, so that they compare with the bound of a model with a
 discretised decoder: histograms, alone and mixed, and Gaussians, alone and mixed, as
@@ -32,7 +32,7 @@ RIDGES = (1e-4, 3e-4, 1e-3)
 """Candidates for what is added to the variances, in units of levels squared."""
 VALIDATION_DRAWS, TEST_DRAWS = 32, 256
 LARGEST_TABLE = 2 * 10**8
-"""Entries of the largest table of images x pixels x levels that histograms are mixed from."""
+"""Limit on the entries of the table, images x pixels x levels, that histograms are mixed from."""
 LARGEST_IMAGE = 256
 """Pixels times channels up to which covariances are estimated."""
 
@@ -113,8 +113,8 @@ def has_scikit_learn() -> bool:
 def fit_baselines(train: Levels, validation: Levels, test: Levels, levels: int) -> Iterator[Baseline]:
     """Fit every baseline to ``train``, choose by ``validation``, and score ``test``.
 
-    Arrays of shape (n, d). Random numbers do not change from call to call. Models that images are
-    too large for are left out, and mixtures of Gaussians where scikit-learn is missing.
+    Arrays of shape (n, d). Random numbers do not change from call to call. Models that
+    cannot handle images this large are left out, as are mixtures of Gaussians without scikit-learn.
 
     Yields
     ------

@@ -1,7 +1,7 @@
 """Distances between two sets of samples, on the host: NumPy arrays of shape (n, d) and (m, d).
 
 All computations are in float64 and go through the samples in chunks, so that 10,000 points a
-side take some megabytes. TypeError or ValueError is raised unless x and y are finite NumPy arrays
+side take a few megabytes. TypeError or ValueError is raised unless x and y are finite NumPy arrays
 of shapes (n, d) and (m, d) with the same d, and for an argument out of range.
 """
 
@@ -26,7 +26,7 @@ def sliced_wasserstein(x: Samples, y: Samples, *, projections: int = 128, seed: 
         SW2(x, y)^2 = mean over directions v of W2(x @ v, y @ v)^2
         W2(a, b)^2 = integral over q in [0, 1] of (quantile_a(q) - quantile_b(q))^2
 
-    For each direction the integral is exact, also for samples of unequal size. A shift by s
+    For each direction the integral is exact, even for samples of unequal size. A shift by s
     gives |s| / sqrt(d) on average over directions.
 
     Parameters
@@ -113,7 +113,7 @@ def gaussian_mmd(
         raise ValueError(f"x and y must have at least two points for unbiased=True, got {n} and {m}")
     h = _median_distance(x, y) if bandwidth is None else bandwidth
     h = check_real("bandwidth", h, 0.0, sys.float_info.max)
-    # A point is at kernel value 1 from itself.
+    # The kernel of a point with itself is 1.
     within_x = (_sum_over_pairs(x, x, h) - own * n) / (n * (n - own))
     within_y = (_sum_over_pairs(y, y, h) - own * m) / (m * (m - own))
     squared = within_x + within_y - 2.0 * _sum_over_pairs(x, y, h) / (n * m)

@@ -1,7 +1,7 @@
-"""Arrays from files that need not be trusted: .npy and .npz, read without executing anything.
+"""Arrays from untrusted files, .npy and .npz, read without executing anything.
 
-A header is checked against the bytes that are there before memory is allocated; whatever is wrong
-is a :class:`DataError`, one sentence.
+A header is checked against the bytes present before memory is allocated; every error is a
+:class:`DataError` of one sentence.
 """
 
 import math
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 MOST_BYTES = 2**32
 """Size of the largest array that is read, unpacked."""
 MOST_HEADER = 10_000
-"""Bytes: NumPy's own limit for headers that are not trusted."""
+"""Bytes: NumPy's own limit for untrusted headers."""
 
 
 class DataError(RuntimeError):
-    """Data cannot be read or used; the message is a sentence that says why."""
+    """Data cannot be read or used; the message says why in one sentence."""
 
 
 def read_array(path: str | os.PathLike[str], key: str) -> NDArray[Any]:
@@ -52,7 +52,7 @@ def read_array(path: str | os.PathLike[str], key: str) -> NDArray[Any]:
                     return _read_npy(stream, member.file_size)
     except (DataError, MemoryError):
         raise
-    except Exception as error:  # a damaged zip file raises nearly anything
+    except Exception as error:  # a damaged zip file can raise nearly anything
         text = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} cannot be read: {text}") from None
 

@@ -1,4 +1,4 @@
-"""Images of integer levels: loaded, checked, split, and brought to the network's scale and back."""
+"""Images of integer levels: loaded, checked, split, and scaled for the network and back."""
 
 import os
 import zlib
@@ -35,7 +35,7 @@ class ImageData(NamedTuple):
     classes: tuple[int, ...]
 
     def fingerprint(self) -> str:
-        """Return a short text that tells these data from others."""
+        """Return a short text that identifies these data."""
         crc = zlib.crc32(self.images.tobytes())
         if self.labels is not None:
             crc = zlib.crc32(self.labels.tobytes(), crc)
@@ -53,14 +53,14 @@ class Split(NamedTuple):
 def split(n: int) -> Split:
     """Cut n examples into three, at random but always the same way.
 
-    A seventh each, rounded down, for test and validation, the rest for training: in this order
+    A seventh each, rounded down, for test and validation, the rest for training: in this order,
     from the permutation of 0..n-1 by ``generator(0, DATA)``. It depends on n alone, not on a run's
     seed, so that all runs are measured on the same test images.
 
     Raises
     ------
     TypeError, ValueError
-        If n is no integer >= 70.
+        If n is not an integer >= 70.
     """
     part = check_integer("n", n, LEAST) // 7
     order = generator(0, DATA).permutation(n)
@@ -77,7 +77,7 @@ def scale(images: NDArray[np.integer[Any]], levels: int, dtype: str = "float64")
 
 
 def to_levels(x: NDArray[Any], levels: int) -> NDArray[np.int64]:
-    """Round to the nearest level: :func:`scale` backwards, for any finite x."""
+    """Round to the nearest level, the inverse of :func:`scale`, for any finite x."""
     top = check_integer("levels", levels, 2, 2**16) - 1
     k = np.rint((np.asarray(x, dtype=np.float64) + 1.0) * (top / 2.0))
     return np.clip(k, 0, top).astype(np.int64)
@@ -155,7 +155,7 @@ def check_data(name: str, images: Any, labels: Any, levels: int, multiple: int =
     images : array, shape (n, H, W) or (n, H, W, C)
         Whole numbers 0..levels-1, of any integer or floating dtype; at least 70 images.
     labels : array, shape (n,), or None
-        Whole numbers, of at least two and at most 1000 values.
+        Whole numbers, with 2 to 1000 distinct values.
     levels : int
     multiple : int
         Must divide H and W.

@@ -97,7 +97,7 @@ def rounded_log_prob(
     """Estimate log P(k) of a mixture that is rounded down and clipped, shape (n,).
 
     The log of an unbiased estimate of P(k), by :func:`rounded_draws`: exact for diagonal
-    covariances, else biased low, very slightly.
+    covariances, otherwise biased low, very slightly.
     """
     parts = [
         math.log(weight) + rounded_draws(mean, factor, images, levels, draws, rng)[1]

@@ -2,8 +2,8 @@
 
 Every set has about unit scale, so that nothing needs to be standardised for the prior N(0, I). The
 mean and standard deviation of each coordinate that a function documents are those of the law at its
-default parameters, not of one draw. Draws are independent and identically distributed, also over
-arms, circles and modes.
+default parameters, not of one draw. Draws are independent and identically distributed, including
+which arm, circle or mode they belong to.
 """
 
 import math
@@ -54,7 +54,7 @@ def swiss_roll_curve(u: Table) -> Samples:
 
 
 def swiss_roll(n: int, seed: Seed, noise: float = SWISS_ROLL_NOISE) -> Samples:
-    """Spiral with one and a half turns; its exact law is :func:`ddpm_np.exact.swiss_roll_exact`.
+    """Spiral with one and a half turns; the exact law is :func:`ddpm_np.exact.swiss_roll_exact`.
 
         u ~ Uniform[1.5 pi, 4.5 pi],  x = (u cos u, u sin u) / 8 + noise * N(0, I)
 
@@ -129,7 +129,7 @@ def checkerboard(n: int, seed: Seed) -> Samples:
 
 
 def eight_gaussians(n: int, seed: Seed, noise: float = EIGHT_GAUSSIANS_NOISE) -> Samples:
-    """Eight Gaussians on a circle; exactly :func:`ddpm_np.exact.eight_gaussians_exact`.
+    """Eight Gaussians on a circle; the exact law is :func:`ddpm_np.exact.eight_gaussians_exact`.
 
         k ~ Uniform{0..7},  x = sqrt(2) * (cos(k pi / 4), sin(k pi / 4)) + noise * N(0, I)
 
@@ -169,7 +169,7 @@ def pinwheel(n: int, seed: Seed, arms: int = 5, noise: float = 0.1) -> Samples:
 
 
 def mixture_1d(n: int, seed: Seed, noise: float = MIXTURE_1D_NOISE) -> Samples:
-    """Three Gaussians on a line, asymmetric; exactly :func:`ddpm_np.exact.mixture_1d_exact`.
+    """Three Gaussians on a line, asymmetric; the exact law is :func:`ddpm_np.exact.mixture_1d_exact`.
 
         x = m + noise * N(0, 1),  m = -1.2, 0.1, 1.55 with probability 0.3, 0.5, 0.2
 

@@ -1,4 +1,4 @@
-"""Monte Carlo estimators of the bound: three of them, their times, and the best variances."""
+"""Monte Carlo estimators of the bound, how to draw their times, and the best reverse variances."""
 
 from ddpm_np.estimators.step_errors import StepErrors, elbo_from_errors, step_errors
 from ddpm_np.estimators.three import (

@@ -1,10 +1,10 @@
 """The bound for every choice of the reverse variances, from one pass over the times.
 
-With one variance for all coordinates, a network enters the bound only by its squared errors
+With one variance for all coordinates, a network enters the bound only through its squared errors
 
     error[t] = ||mu_tilde - mu_theta||^2,  2 <= t <= T
 
-and by its mean at t = 1. They are measured once; terms and best variances follow from them.
+and its mean at t = 1. They are measured once; terms and best variances follow from them.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ class StepErrors(NamedTuple):
     Attributes
     ----------
     x0 : array, shape (B, ...)
-        The observations that it was measured on.
+        The observations that were measured.
     squared : array, shape (T + 1, B)
         ||mu_tilde - mu_theta||^2 for one draw of x_t each, float64; entry 0 is 0.
     mean : array, shape of x0
@@ -65,8 +65,8 @@ def step_errors(
     """Measure what a network gets wrong at each step.
 
     x0 and the noise, a function of t, are on the host; ``asarray`` and ``to_numpy`` bring arrays to
-    where ``predict`` computes, and results back. Repeat x0 to average over more draws of x_t. What does
-    not agree is a TypeError or a ValueError.
+    where ``predict`` computes, and results back. Repeat x0 to average over more draws of x_t.
+    Anything else raises TypeError or ValueError.
     """
     T = check_schedule(schedule).T
     check_choice("target", target, TARGETS)
@@ -84,7 +84,7 @@ def step_errors(
 
 
 def elbo_from_errors(schedule: Schedule, errors: StepErrors, sigma2: Table, decoder: Decoder) -> Elbo:
-    """The bound for any reverse variances, as :func:`ddpm_np.elbo_decomposition` has it.
+    """The bound for any reverse variances, as :func:`ddpm_np.elbo_decomposition` returns it.
 
         L_{t-1} = -weight[t] error[t] + const[t]
 

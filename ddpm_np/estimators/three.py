@@ -1,15 +1,15 @@
-"""Three Monte Carlo estimators of one objective, by document D.
+"""The three Monte Carlo estimators of document D, all of one objective.
 
     J = E_q[sum over t = 1..T of log p_theta(x_{t-1} | x_t)],  ELBO = L_T + J + entropy_constant
 
 The T-sample estimator sums over a whole chain, the two-sample estimator draws one t and the pair
 (x_{t-1}, x_t), the one-sample estimator draws only x_t and integrates x_{t-1} out. Results have shape
-(B,), in nats: one for each example, so that variances can be measured. The decoder is the factor t = 1.
+(B,), in nats: one per example, so that variances can be measured. The decoder is the factor at t = 1.
 
 x0 and noise share one shape, (B, ...); noise is standard normal. predict(x_t, t) is the network, and
 target says what it predicts; it gets t on the host, as an int or an integer array of shape (B,). sigma2
-is a positive table of length T + 1, decoder(x0, mean, variance) is log p(x_0 | x_1). Anything else is a
-TypeError or a ValueError.
+is a positive table of length T + 1, decoder(x0, mean, variance) is log p(x_0 | x_1). Anything else
+raises TypeError or ValueError.
 """
 
 from dataclasses import dataclass
@@ -121,7 +121,7 @@ def one_sample_estimate(
     x_t = q_sample_unchecked(schedule, x0, t, noise)
     mean = model.mean(x_t, t)
     mean_1 = q_posterior_mean_unchecked(schedule, x0, x_t, t)
-    # Any positive number at t = 1, where the decoder takes the place of the divergence.
+    # At t = 1 any positive number will do: the decoder replaces the divergence there.
     var_1 = np.concatenate([model.sigma2[:2], schedule.posterior_variance[2:]])[t]
     var_2 = coefficient_array(model.sigma2[t], x0)
     minus_kl = -kl_isotropic_unchecked(mean_1, coefficient_array(var_1, x0), mean, var_2)
@@ -138,12 +138,12 @@ def two_sample_conditional_variance(
     sigma2: Table,
     target: Target = "eps",
 ) -> Array:
-    """Variance of the two-sample estimate that drawing x_{t-1} adds, given t and x_t; exact.
+    """Variance that drawing x_{t-1} adds to the two-sample estimate, given t and x_t; exact.
 
         variance = T^2 (beta_tilde[t] ||mu_tilde - mu_theta||^2 + d beta_tilde[t]^2 / 2) / sigma2[t]^2
 
-    By the law of total variance the two-sample estimate exceeds the variance of the one-sample
-    estimate at t by the expectation of this. In squared nats; 0 at t = 1.
+    By the law of total variance, the variance of the two-sample estimate at t exceeds that of the
+    one-sample estimate by the expectation of this. In squared nats; 0 at t = 1.
     """
     t, c = at(schedule, t, x0=x0, noise=noise)
     model = _Model(schedule, predict, sigma2, gaussian_decoder, target)
@@ -186,7 +186,7 @@ def consistency_triple_integrand(
     sigma2: Table,
     target: Target = "eps",
 ) -> Array:
-    """Integrand of a consistency term of L 6.1, as it has to be: no divergence; t <= T - 1.
+    """Integrand of a consistency term of L 6.1, corrected: not a divergence; t <= T - 1.
 
         integrand = log p_theta(x_t | x_{t+1}) - log q(x_t | x_{t-1})
 
@@ -196,7 +196,7 @@ def consistency_triple_integrand(
              + sum over t = 1..T-1 of E integrand
 
     L 6.1 and Luo 2022 (arXiv 2208.11970) print -KL(q(x_t | x_{t-1}) || p_theta(x_t | x_{t+1}))
-    averaged over (x_{t-1}, x_{t+1}), which is something else: given both neighbours, x_t does not
+    averaged over (x_{t-1}, x_{t+1}), which is not the same: given both neighbours, x_t does not
     follow q(x_t | x_{t-1}).
     """
     check_arrays(x_prev=x_prev, x_t=x_t, x_next=x_next)

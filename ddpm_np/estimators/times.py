@@ -1,6 +1,6 @@
 """How to draw the times of a batch: spread evenly, and where they matter most.
 
-All keep estimates unbiased that average over t uniform on 1..T.
+All keep averages over t uniform on 1..T unbiased.
 """
 
 import sys
@@ -18,7 +18,7 @@ def low_discrepancy_times(u: float, T: int, batch: int) -> Any:
         t[i] = 1 + floor(T * ((u + i / batch) mod 1)),  i = 0..batch-1
 
     Each t[i] is uniform on 1..T by itself, so that estimates stay unbiased; together they cover
-    all times, so that the variance between times goes from the mean of a batch.
+    all times, which removes the variance between times from the mean of a batch.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def low_discrepancy_times(u: float, T: int, batch: int) -> Any:
 
 
 def spread_uniforms(u: float, batch: int) -> Any:
-    """Uniform draws at even distances, from one, for :func:`times_from_uniforms`.
+    """Evenly spaced uniform draws, made from one, for :func:`times_from_uniforms`.
 
         uniforms[i] = (u + i / batch) mod 1
 
@@ -75,7 +75,7 @@ def times_from_uniforms(uniforms: Any, probabilities: Table) -> Any:
     Raises
     ------
     TypeError, ValueError
-        If uniforms leaves [0, 1) or probabilities is no distribution.
+        If uniforms leaves [0, 1) or probabilities is not a distribution.
     """
     p = _check_probabilities(probabilities)
     draws = np.asarray(uniforms, dtype=np.float64)
@@ -92,7 +92,7 @@ def importance_probabilities(second_moments: Table, uniform: float = 0.001) -> T
         probabilities[t] = (1 - uniform) sqrt(second_moments[t]) / sum + uniform / T
 
     Nichol & Dhariwal 2021 (arXiv 2102.09672), section 3.3; ``uniform``, from their code, keeps
-    times possible whose measured moment happens to be 0. With ``uniform = 0`` and exact moments
+    possible the times whose measured moment happens to be 0. With ``uniform = 0`` and exact moments
     they are optimal: the variance is (mean of sqrt(second_moments))^2 - (mean of means)^2.
 
     Parameters
@@ -111,7 +111,7 @@ def importance_probabilities(second_moments: Table, uniform: float = 0.001) -> T
     Raises
     ------
     TypeError, ValueError
-        If second_moments is no such table, or uniform is out of range.
+        If second_moments is not such a table, or uniform is out of range.
     """
     share = check_real("uniform", uniform, 0.0, 1.0, closed=True)
     roots = np.sqrt(_check_nonnegative("second_moments", second_moments))
@@ -141,7 +141,7 @@ def importance_weight(probabilities: Table, t: Array | int) -> Any:
     Raises
     ------
     TypeError, ValueError
-        If probabilities is no distribution, or t out of range or of probability 0.
+        If probabilities is not a distribution, or t is out of range or has probability 0.
     """
     p = _check_probabilities(probabilities)
     T = len(p) - 1

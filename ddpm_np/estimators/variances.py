@@ -5,13 +5,13 @@ As a function of sigma2[t] the expected term of the bound is
     L_{t-1} = -d/2 (log(sigma2[t]) + (beta_tilde[t] + error[t]) / sigma2[t]) + const
     error[t] = E||mu_tilde - mu_theta||^2 / d
 
-with its only maximum at sigma2[t] = beta_tilde[t] + error[t]. At t = 1, where beta_tilde is 0 and
+whose only maximum is at sigma2[t] = beta_tilde[t] + error[t]. At t = 1, where beta_tilde is 0 and
 mu_tilde is x_0, the same holds of L_0 with the Gaussian decoder.
 
 Variances are host float64 tables of length T + 1, whose entry 0 is 0. They are measured with one draw
-of x_t for each example and time, and fit these draws: take others for the bound. Arguments are those
-of :func:`ddpm_np.elbo_decomposition`; what does not agree is a TypeError or a ValueError. To measure
-waits for the device.
+of x_t for each example and time, and fit those draws: use others for the bound. Arguments are those
+of :func:`ddpm_np.elbo_decomposition`; anything else raises TypeError or ValueError. Measuring waits
+for the device.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def variance_from_eps_error(schedule: Schedule, error: Table) -> Table:
 
     The factor turns an error of eps into one of the mean, M2 (34). From ``error = 0``, the noise
     known, to ``error = 1``, nothing known, this runs from beta_tilde[t] (25) to beta[t] / alpha[t].
-    Entry 1 is 0, and no variance, if error[1] is. For data N(0, s2 I) and the best denoiser
+    Entry 1 is 0, hence not a valid variance, if error[1] is 0. For data N(0, s2 I) and the best denoiser
     error = alpha_bar s2 / (alpha_bar s2 + 1 - alpha_bar).
     """
     T = check_schedule(schedule).T
@@ -83,9 +83,9 @@ def analytic_dpm_variance(
                   + beta[t]^2 / (alpha[t] (1 - alpha_bar[t])) * (1 - E||eps_theta(x_t, t)||^2 / d)
 
     Bao et al. 2022 (arXiv 2201.06503), theorem 1, in this notation: if eps_theta = E[eps | x_t], then
-    E||eps - eps_theta||^2 = d - E||eps_theta||^2, and x_t is enough, eps need not be known. For any
-    other denoiser the best variance is :func:`optimal_variance`, not this. As there, the second term is
-    never below 0. A ValueError if E||eps_theta||^2 / d >= 1 at t = 1, where beta_tilde is 0 and no
+    E||eps - eps_theta||^2 = d - E||eps_theta||^2, so eps need not be known. For any other
+    denoiser the best variance is :func:`optimal_variance`, not this. As in the paper, the second term is
+    clipped at 0. Raises ValueError if E||eps_theta||^2 / d >= 1 at t = 1, where beta_tilde is 0 and no
     positive variance is left.
     """
     known = _mean_squares(schedule, predict, x0, noise, target, lambda _, eps_theta: eps_theta)
@@ -103,7 +103,7 @@ def best_variance(schedule: Schedule, errors: StepErrors, decoder: Decoder) -> T
         sigma2[t] = beta_tilde[t] + mean of error[t] / d,  2 <= t <= T
         sigma2[1] = argmax of the mean of decoder(x0, mean, sigma2[1])
 
-    The last is sought between beta_1 / 10^4 and 10 beta_1.
+    The latter is searched for between beta_1 / 10^4 and 10 beta_1.
     """
     from scipy.optimize import minimize_scalar
 

@@ -38,14 +38,14 @@ def cells_around(centres: Samples, reach: int, nodes: int) -> Iterator[tuple[Sam
     ----------
     centres : array, shape (K, d)
     reach : int
-        Distance up to which cells are wanted; a few further ones come along.
+        Distance up to which cells are wanted; a few further away are included.
     nodes : int
         Nodes per cell and axis.
 
     Yields
     ------
     points : array, shape (n, d)
-        Of cells that lie together, at most 8 along each axis.
+        Of neighbouring cells, at most 8 along each axis.
     weights : array, shape (n,)
     """
     d = centres.shape[1]

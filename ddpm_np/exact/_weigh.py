@@ -4,7 +4,7 @@ import math
 
 from ddpm_np._arrays import Array, Samples, Table, array_namespace, coefficient, device
 
-# Entries of the largest temporary array, small enough for a processor's cache; three are alive.
+# Entries of the largest temporary array, small enough for a processor's cache; three exist at once.
 CHUNK = 2**16
 
 
@@ -24,7 +24,7 @@ def weigh_means(
     """
     xp, where = array_namespace(x), {"dtype": x.dtype, "device": device(x)}
     d = x.shape[1]
-    # The squares below must not overflow; x further away than this is moved in.
+    # The squares below must not overflow; x further away than this is clamped.
     limit = math.sqrt(float(xp.finfo(x.dtype).max) / (16 * d)) / inverse_std
     bound = xp.zeros_like(x) + coefficient(limit, x)
     scale, shift = coefficient(inverse_std, x), coefficient(signal * inverse_std, x)

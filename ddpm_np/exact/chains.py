@@ -1,12 +1,11 @@
-"""Diffusion models whose every step is linear: log p_theta(x_0), the bound and the gap exactly.
+"""Diffusion models whose every step is linear: log p_theta(x_0), the bound and the gap, exactly.
 
-If mu_theta(x_t, t) is linear in x_t, all of x_0 ... x_T is one Gaussian. The three sides of
+If mu_theta(x_t, t) is linear in x_t, then x_0 ... x_T are jointly Gaussian. The three sides of
 log p_theta(x_0) = ELBO + KL are computed here from three different factorisations of it.
 
 Everything is host float64, in nats, with nothing sampled; only :meth:`LinearGaussianChain.mean`
 takes arrays of any library. x0 has shape (B, d), and results have one entry per example, shape
-(B,), unless said otherwise. TypeError or ValueError is raised for arguments of another kind or
-shape.
+(B,), unless said otherwise. Anything else raises TypeError or ValueError.
 """
 
 from dataclasses import dataclass
@@ -123,7 +122,7 @@ class LinearGaussianChain:
         signal, root_alpha = np.sqrt(s.alpha_bar), np.sqrt(s.alpha[1:])
         at_x0 = _scaled_identity(signal[:-1], self.d) - signal[1:, None, None] * A
         error = np.sum((x0 @ _transposed(at_x0) - self.offsets[1:, None]) ** 2, axis=-1)
-        shared = np.eye(self.d) - root_alpha[:, None, None] * A  # what x_{t-1}'s noise is scaled by
+        shared = np.eye(self.d) - root_alpha[:, None, None] * A  # the factor of the noise in x_{t-1}
         variance = s.one_minus_alpha_bar[:-1] * np.sum(shared**2, axis=(1, 2))
         variance += s.beta[1:] * np.sum(A**2, axis=(1, 2))
         sigma2 = self.sigma2[1:, None]
@@ -175,13 +174,13 @@ class LinearGaussianChain:
             KL = sum over t = 1..T of
                 E over q(x_{t-1} | x_0) of KL(q(x_t | x_{t-1}) || p_theta(x_t | x_{t-1}))
 
-        By the chain rule, for both are Markov in the direction of q. It shares no term with
-        the bound, and with log_density only the marginals m_t and P_t. At least 0.
+        By the chain rule, as both are Markov in the direction of q. It shares no term with
+        the bound, and with log_density only the marginals m_t and P_t. Never negative.
         """
         x0, s = self._check(x0), self.schedule
         white, white_gain, white_offset = self._whitened_posterior()
         root_alpha, signal = np.sqrt(s.alpha[1:]), np.sqrt(s.alpha_bar[:-1])
-        # In standard deviations of p_theta: the difference of the two means of x_t, by x_{t-1}.
+        # How the two means of x_t differ, per unit of x_{t-1}, in standard deviations of p_theta.
         slopes = root_alpha[:, None, None] * white - white_gain
         centre = signal[:, None, None] * (x0 @ _transposed(slopes)) - white_offset[:, None]
         spread = s.one_minus_alpha_bar[:-1] * np.sum(slopes**2, axis=(1, 2))

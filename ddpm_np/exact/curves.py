@@ -1,7 +1,7 @@
 """A curve with Gaussian noise around it, solved by quadrature along the curve.
 
 A Gauss-Legendre rule over the curve's parameter turns the law into a Gaussian mixture, and
-:class:`~ddpm_np.exact.mixtures.IsotropicMixture` knows the rest. The more noise the curve is
+:class:`~ddpm_np.exact.mixtures.IsotropicMixture` does the rest. The more noise the curve is
 seen through, the fewer nodes it takes.
 """
 
@@ -49,7 +49,7 @@ class NoisyCurve:
     ------
     TypeError, ValueError
         If a value is out of range, or ``curve`` returns anything but finite values of shape
-        (n, d) or stays in one point, or std is so small that 10,000 panels do not suffice.
+        (n, d) or does not move, or std is so small that 10,000 panels do not suffice.
     """
 
     curve: Callable[[Table], Samples]
@@ -89,7 +89,7 @@ class NoisyCurve:
         return x + self.std * rng.standard_normal(x.shape)
 
     def mixture(self, blur: float = 0.0) -> IsotropicMixture:
-        """Mixture that stands for this law, to quadrature accuracy.
+        """Mixture that equals this law to quadrature accuracy.
 
         ``blur`` is the standard deviation, >= 0 and in units of x_0, of the noise through which the
         mixture will be seen. More noise takes fewer nodes; seen through less, the nodes show as

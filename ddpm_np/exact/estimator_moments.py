@@ -1,4 +1,4 @@
-"""Mean and variance of the three estimators, exactly, where the denoiser is linear."""
+"""Exact mean and variance of the three estimators, where the denoiser is linear."""
 
 from typing import NamedTuple
 

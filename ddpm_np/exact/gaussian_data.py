@@ -32,7 +32,7 @@ def gaussian_data_chain(
 
 
 def optimal_variance_gaussian(schedule: Schedule, covariance: Table) -> Table:
-    """Reverse variances that are best for Gaussian data and the Bayes-optimal means.
+    """Best reverse variances for Gaussian data and the Bayes-optimal means.
 
         sigma2[t] = tr Cov[x_{t-1} | x_t] / d = beta[t] tr(C_{t-1} C_t^-1) / d,  t = 1 ... T
 

@@ -4,9 +4,8 @@ Diffusion keeps them in the family: if x_0 is drawn from a mixture with means m_
 deviation s, then x_t has means sqrt(alpha_bar[t]) m_k and variance
 alpha_bar[t] s^2 + 1 - alpha_bar[t], M2 (22) and (37).
 
-x and x_t are real floating arrays of any library, shape (B, d); t is an int, or where it says so an
-integer array of shape (B,). Tables are host float64. TypeError or ValueError is raised for
-arguments of another kind, or out of range.
+x and x_t are real floating arrays of any library, shape (B, d); t is an int, or, where stated, an
+integer array of shape (B,). Tables are host float64. Anything else raises TypeError or ValueError.
 """
 
 import math
@@ -84,7 +83,7 @@ class IsotropicMixture:
         return self.means[chosen] + self.std * rng.standard_normal((n, self.d))
 
     def diffused(self, schedule: Schedule, t: int) -> "IsotropicMixture":
-        """Law of x_t when x_0 has this one, by M2 (22) and (37); 0 <= t <= T.
+        """Law of x_t when x_0 has this law, by M2 (22) and (37); 0 <= t <= T.
 
         means_t = sqrt(alpha_bar[t]) * means
         std_t^2 = alpha_bar[t] * std^2 + 1 - alpha_bar[t]

@@ -69,7 +69,7 @@ def bayes_rule_residual(schedule: Schedule, x0: Array, x_prev: Array, x_t: Array
 
 
 def reversal_residual(schedule: Schedule, path: Array) -> Array:
-    """Two factorisations of log q(x_{1:T} | x_0), M2 (11)-(13); (11) and (12) are T = 2."""
+    """Two factorisations of log q(x_{1:T} | x_0), M2 (11)-(13); (11) and (12) are the case T = 2."""
     return path_log_density(schedule, path) - reversed_path_log_density(schedule, path)
 
 
@@ -80,7 +80,7 @@ def expanded_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma
 
 
 def bayes_form_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
-    """Integrand with every step turned around by Bayes' rule, M2 (6) = (9)."""
+    """Integrand with every step reversed by Bayes' rule, M2 (6) = (9)."""
     expanded = elbo_integrand_expanded(schedule, path, mean, sigma2)
     return expanded - elbo_integrand_bayes(schedule, path, mean, sigma2)
 
@@ -153,7 +153,7 @@ def mean_from_noise_form_residual(
 def eps_form_residual(
     schedule: Schedule, x0: Array, t: int, noise: Array, prediction: Array, sigma2: Table
 ) -> Array:
-    """L_{t-1} from the error in the noise, M2 (35) with its missing alpha_t.
+    """L_{t-1} from the error in the noise, M2 (35) with the missing alpha_t restored.
 
     L_{t-1} + eps_loss_weight * ||noise - prediction||^2 - const
     """

@@ -73,8 +73,8 @@ def quadrature_residual(chain: LinearGaussianChain, x0: float, nodes: int = 8) -
 def elbo_decomposition_residual(chain: LinearGaussianChain, x0: Samples) -> Elbo:
     """What :func:`ddpm_np.elbo_decomposition` averages to, against closed form, M2 (19).
 
-    For a linear model its terms are quadratic in the noise, so that 2 d values of it have the
-    exact mean. Shapes as :class:`ddpm_np.Elbo`; warns as the function itself.
+    For a linear model its terms are quadratic in the noise, so 2 d of its values have the
+    exact mean. Shapes as :class:`ddpm_np.Elbo`; warns as the function itself does.
     """
     noise = gaussian_points(np.zeros(chain.d), np.eye(chain.d))
     rows = np.repeat(x0, len(noise), axis=0)
@@ -138,7 +138,7 @@ def kl_quadrature_residual(
 def bits_per_dim_residual(log_density: Array, dimensions: int) -> Array:
     """Bits per dimension, 2^(-d bits) = p(x): d * bits + log2 p(x), in bits; the shape given."""
     xp = check_arrays(log_density=log_density)
-    root = xp.exp(log_density / dimensions)  # p(x)^(1/d), of a size that can be written down
+    root = xp.exp(log_density / dimensions)  # p(x)^(1/d): p(x) itself may underflow
     return dimensions * (bits_per_dim(-log_density, dimensions) + xp.log2(root))
 
 
@@ -174,6 +174,6 @@ def _scores(draws: Elbo, exact: Elbo) -> Elbo:
 def _score(draws: NDArray[Any], exact: NDArray[Any]) -> NDArray[Any]:
     error = np.mean(draws, axis=-1) - exact
     standard_error = np.std(draws, axis=-1, ddof=1) / math.sqrt(draws.shape[-1])
-    # What is not random, as L_T may be, differs only by rounding.
+    # A term that is not random, as L_T may be, differs only by rounding.
     rounding = np.abs(error) <= 1e-12 * np.abs(exact)
     return np.where(rounding, 0.0, error / np.maximum(standard_error, np.finfo(float).tiny))

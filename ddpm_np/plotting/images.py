@@ -1,7 +1,7 @@
 """Pictures of images: grids, strips of the chain, and the terms of the bound for several variances.
 
-As :mod:`ddpm_np.plotting`: host arrays in, a matplotlib ``Figure`` of its own out. Images have the
-shape (n, H, W, 1) or (n, H, W, 3) and values on [-1, 1], from black to white; values beyond are
+As :mod:`ddpm_np.plotting`: host arrays in, a new matplotlib ``Figure`` out. Images have the
+shape (n, H, W, 1) or (n, H, W, 3) and values on [-1, 1], from black to white; values outside are
 clipped, and NaN is black.
 """
 

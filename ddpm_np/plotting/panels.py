@@ -45,7 +45,7 @@ def draw_histogram(axes: Axes, points: Floats, window: Floats, **style: Any) -> 
 
 
 def limits(name: str, points: Floats, trim: float = 0.0) -> Floats:
-    """Limits, shape (d, 2), of a cube around the points, but for a share ``trim`` at each end."""
+    """Limits, shape (d, 2), of a cube around the points, ignoring a share ``trim`` at each end."""
     finite = points[np.all(np.isfinite(points), axis=1)]
     if not len(finite):
         raise ValueError(f"{name} must have finite points, got none")

@@ -1,6 +1,6 @@
 """Pictures of data, samples, trajectories, losses, bounds and schedules.
 
-Every function takes host arrays and returns a matplotlib ``Figure`` of its own: no pyplot, no
+Every function takes host arrays and returns a new matplotlib ``Figure``: no pyplot, no
 global state, no display. :func:`save` writes one. An argument of the wrong type or shape raises
 TypeError or ValueError that names it. The colours are those of Okabe and Ito.
 """
@@ -125,7 +125,7 @@ def animate_reverse(
     times : integers, one for each frame
     path : path that ends in .gif
     fps : float in [0.1, 50]
-        Frames a second; GIF rounds their durations to hundredths of a second.
+        Frames per second; GIF rounds their durations to hundredths of a second.
     """
     checked_suffix(path, (".gif",))
     frames, t = checked_chain("trajectory", trajectory, times)

@@ -16,7 +16,7 @@ DRAWN_TOGETHER = 2**15
 """About how many values of noise are drawn at a time."""
 
 Batch: TypeAlias = tuple[NDArray[Any], ...]
-"""(x0, t, noise), on the host; of labelled data, (x0, t, noise, labels)."""
+"""(x0, t, noise), on the host; for labelled data, (x0, t, noise, labels)."""
 
 
 def batches(
@@ -39,10 +39,10 @@ def batches(
         float32 or float64: the dtype to train in.
     T, batch_size, seed : int
     labels : NumPy integer array, shape (n,), or None
-        Classes of the data, from 1; 0 is no class.
+        Classes of the data, from 1; 0 means no class.
     unlabelled : float
-        Probability in [0, 1] that a label is replaced by 0, so that the network also learns to do
-        without, for classifier-free guidance, Ho & Salimans 2022.
+        Probability in [0, 1] that a label is replaced by 0, so that the network also learns to predict
+        without one, for classifier-free guidance, Ho & Salimans 2022.
 
     Returns
     -------

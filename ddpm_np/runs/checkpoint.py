@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a run in one .npz file, all or nothing.
+"""Checkpoints: the state of a run in one .npz file, written all or nothing.
 
 The file holds, by name, every parameter, its running average and both moments of the
 optimizer (``params/0/weight``, ``average/0/weight``, ...), the table of beta, and under
@@ -25,7 +25,7 @@ FORMAT = "ddpm-np checkpoint 1"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or does not fit; the message is a sentence that says why."""
+    """A checkpoint cannot be read, or does not fit; the message says why in one sentence."""
 
 
 def save_checkpoint(
@@ -37,7 +37,7 @@ def save_checkpoint(
 ) -> None:
     """Write the state of a run to ``path``, atomically.
 
-    ``configuration`` is all that determines the run, JSON-able: seed, sizes, learning rate, ...;
+    ``configuration`` is all that determines the run, as JSON: seed, sizes, learning rate, ...;
     ``to_numpy`` brings an array of the state to the host. Errors as :func:`write_archive`.
     """
     trees = {name: recipe.layout.unravel(to_numpy(flat)) for name, flat in _flat_arrays(state).items()}
@@ -107,7 +107,7 @@ def load_checkpoint(
 
 
 def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
-    """Write named arrays and a JSON-able description to ``path``, atomically.
+    """Write named arrays and a description, as JSON, to ``path``, atomically.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     Raises
     ------
     CheckpointError
-        If the file is missing, unreadable, truncated, damaged, or no checkpoint.
+        If the file is missing, unreadable, truncated, damaged, or not a checkpoint.
     """
     arrays = {}
     try:
@@ -144,7 +144,7 @@ def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         found = about.pop("format")
     except FileNotFoundError:
         raise CheckpointError(f"there is no {path}") from None
-    except Exception as error:  # a damaged zip file raises nearly anything
+    except Exception as error:  # a damaged zip file can raise nearly anything
         raise CheckpointError(
             f"{path} cannot be read, it is damaged or no checkpoint "
             f"({type(error).__name__}: {' '.join(str(error).split())})"

@@ -28,7 +28,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises
     ------
     IsADirectoryError
-        If ``path`` exists and is no regular file.
+        If ``path`` exists and is not a regular file.
     FileNotFoundError
         If its folder does not exist.
     OSError
@@ -70,7 +70,7 @@ def write_json(path: str | os.PathLike[str], obj: object) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Make a rename durable, where the system can; the new content is in place either way."""
+    """Make a rename durable where the system can; the new content is in place in any case."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""A run's folder: a log of metrics that survives interruption, and progress for people."""
+"""A run's folder: a log of metrics that survives interruption, and a progress bar."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def prepare_folder(path: Path, names: tuple[str, ...] = ()) -> None:
     Raises
     ------
     OSError
-        If it cannot.
+        If the folder cannot be made or written to.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path} is in the way: a folder is to be made there")
@@ -68,7 +68,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the whole lines of a metrics log; a missing file is an empty one."""
+    """Read the complete lines of a metrics log; a missing file counts as empty."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
