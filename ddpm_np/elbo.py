@@ -48,7 +48,7 @@ class Elbo(NamedTuple):
     L_T: Array
     """Prior term, M2 (36), shape (B,)."""
     L: Array
-    """Entries t = 2..T are L_{t-1}, M2 (14)-(18); entries 0 and 1 are 0. Shape (T + 1, B)."""
+    """Entry t is L_{t-1} for t = 2..T, so L[2] is L_1; entries 0 and 1 are 0. Shape (T + 1, B)."""
     L_0: Array
     """Reconstruction term, shape (B,)."""
     total: Array
@@ -84,9 +84,11 @@ def warn_of_prior(schedule: Schedule, L_T: Array) -> None:
 
 
 def middle_term(schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, sigma2: Table) -> Array:
-    """L_{t-1} for one draw of x_t, M2 (14)-(18); t from 2 to T, mean = mu_theta(x_t, t).
+    """L_{t-1} for one draw of x_t, M2 (14), (15), (16), (17), (18).
 
-    L_{t-1} = -KL(q(x_{t-1} | x_t, x_0) || N(mean, sigma2[t] I))
+        L_{t-1} = -KL(q(x_{t-1} | x_t, x_0) || N(mean, sigma2[t] I))
+
+    t is from 2 to T, mean is mu_theta(x_t, t).
     """
     T = check_schedule(schedule).T
     t = check_integer("t", t, 2, T)

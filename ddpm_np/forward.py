@@ -1,8 +1,8 @@
 """The forward process q, which is the variational posterior: x_0 -> x_1 -> ... -> x_T.
 
-Observations and noise share one shape, (B, ...). t is an int or an integer array of shape (B,), from
-1 to T. Variances have shape () for an int t, else (B, 1, ...). Anything else raises TypeError or
-ValueError.
+beta[t] is 1 - alpha[t]. Observations and noise share one shape, (B, ...). t is an int or an integer
+array of shape (B,), from 1 to T unless a function says otherwise. Variances have shape () for an int
+t, else (B, 1, ...). Anything else raises TypeError or ValueError.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from ddpm_np.schedules import Schedule, at
 
 
 def q_step_moments(schedule: Schedule, x_prev: Array, t: Array | int) -> tuple[Array, Array]:
-    """Mean and variance of one step, M2 (20); t = 1 included, as (22) requires.
+    """Mean and variance of one step, M2 (20); at t = 1 too (docs/errata.md, E11).
 
     q(x_t | x_{t-1}) = N(sqrt(alpha[t]) * x_{t-1}, beta[t] I)
     """

@@ -4,8 +4,9 @@ With x_t = q_sample(x0, t, noise), each way to parameterise the network turns L_
 
     L_{t-1} = -weight * ||truth - prediction||^2 + const
 
-(at t = 1, L_0 with a Gaussian decoder). The weight depends on what is predicted; the constant does
-not, and is 0 where sigma2[t] = beta_tilde[t]. t is an int or an integer array of shape (B,), from 1
+for t = 2..T. At t = 1 the same weights are those of L_0 with a Gaussian decoder, whose constant is the
+normaliser. The weight depends on what is predicted; the constant does not, and is 0 where sigma2[t] =
+beta_tilde[t]. t is an int or an integer array of shape (B,), from 1
 to T; sigma2 is a positive table of length T + 1; weights and constants are host float64, in nats, with
 the shape of t. Truth and prediction share one shape, (B, ...). Anything else raises TypeError or
 ValueError.

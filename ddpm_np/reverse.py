@@ -49,7 +49,7 @@ def model_mean_unchecked(
     if target == "x0":
         return q_posterior_mean_unchecked(schedule, prediction, x_t, t)
     eps = eps_from_v_unchecked(schedule, x_t, t, prediction) if target == "v" else prediction
-    return posterior_mean_from_eps_unchecked(schedule, x_t, t, eps)
+    return posterior_mean_from_eps_unchecked(schedule, x_t, t, eps)  # (34) is (29) with eps_theta
 
 
 def reverse_variance(schedule: Schedule, kind: VarianceKind) -> Table:

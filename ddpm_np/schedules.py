@@ -7,13 +7,22 @@ out of range raises ValueError, one of the wrong type TypeError.
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from ddpm_np._arrays import Array, Table, Times, as_table, check_arrays, check_times, coefficient
+from ddpm_np._arrays import (
+    Array,
+    Table,
+    Times,
+    as_table,
+    check_arrays,
+    check_times,
+    coefficient,
+    cumulative_sum,
+)
 from ddpm_np._checks import check_integer, check_real, describe
 
 
@@ -104,7 +113,7 @@ def schedule_from_beta(beta: object) -> Schedule:
         t = int(np.argmin((steps > 0.0) & (steps < 1.0)))
         raise ValueError(f"beta must lie strictly between 0 and 1, got beta[{t}] = {steps[t]:g}")
     beta = np.concatenate([[0.0], steps])
-    log_alpha_bar = np.concatenate([[0.0], _cumulative_sum(np.log1p(-steps))])
+    log_alpha_bar = np.concatenate([[0.0], cumulative_sum(np.log1p(-steps))])
     one_minus_alpha_bar = -np.expm1(log_alpha_bar)
     one_minus_alpha_bar[1] = beta[1]  # to the last bit, so that mu_tilde_1 is x_0
     return _schedule(beta, 1.0 - beta, np.exp(log_alpha_bar), log_alpha_bar, one_minus_alpha_bar)
@@ -290,15 +299,3 @@ def _ramp(T: object) -> Table:
     """T numbers from 0 to 1; for T = 1, just 0."""
     steps = check_integer("T", T, 1)
     return np.arange(steps, dtype=np.float64) / max(steps - 1, 1)
-
-
-def _cumulative_sum(terms: Iterable[float]) -> Table:
-    """Running sums with Kahan-Neumaier compensation: the error does not grow with T."""
-    sums = []
-    total = correction = 0.0
-    for term in terms:
-        new = total + float(term)
-        correction += (total - new) + term if abs(total) >= abs(term) else (term - new) + total
-        total = new
-        sums.append(total + correction)
-    return np.array(sums)

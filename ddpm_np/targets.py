@@ -130,7 +130,7 @@ def training_target_unchecked(
         return x0
     if target == "v":
         return v_from_x0_and_eps_unchecked(schedule, t, x0, noise)
-    # (26) at x_t = q_sample(x0, noise), collected: c_xt[t] sqrt(alpha_bar[t]) + c_x0[t] = sqrt(alpha_bar[t-1])
+    # (26) at x_t = q_sample(x0, noise): c_xt[t] sqrt(alpha_bar[t]) + c_x0[t] = sqrt(alpha_bar[t-1])
     scale = schedule.c_xt[t] * schedule.sqrt_one_minus_alpha_bar[t]
     return coefficient(schedule.sqrt_alpha_bar[t - 1], x0) * x0 + coefficient(scale, x0) * noise
 

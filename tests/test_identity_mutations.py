@@ -34,7 +34,7 @@ MUTATIONS = [
     ("schedules", "np.sqrt(self.alpha_bar)", "self.alpha_bar"),
     ("schedules", "np.sqrt(self.one_minus_alpha_bar)", "np.sqrt(self.beta)"),
     ("schedules", "_schedule(beta, 1.0 - beta,", "_schedule(beta, np.sqrt(1.0 - beta),"),
-    ("schedules", "sums.append(total + correction)", "sums.append(float(term))"),
+    ("_arrays", "sums.append(total + correction)", "sums.append(float(term))"),
     ("schedules", "- table[1:]) / table[:-1]", "- table[1:]) / table[1:] / 10", TABLE),
     ("schedules", "np.log(table), 1.0 - table)", "np.log(table), 1.0 - table**2)", TABLE),
     (
