@@ -28,30 +28,20 @@ from ddpm_np._checks import check_integer, check_real, describe
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The tables of one noise schedule, read-only; make one with the functions below.
-
-    Attributes
-    ----------
-    beta : Table
-        beta_t in (0, 1), the variance of one step (20); ``beta[0] == 0``.
-    alpha : Table
-        1 - beta_t.
-    alpha_bar : Table
-        alpha_1 * ... * alpha_t, M2 (22).
-    log_alpha_bar : Table
-        Its logarithm, which does not underflow.
-    one_minus_alpha_bar : Table
-        The variance of q(x_t | x_0), without cancellation.
-    posterior_variance : Table
-        beta_tilde_t, M2 (25); 0 at t = 0 and t = 1.
-    """
+    """The tables of one noise schedule, read-only; make one with the functions below."""
 
     beta: Table
+    """beta_t in (0, 1), the variance of one step, M2 (20); ``beta[0] == 0``."""
     alpha: Table
+    """1 - beta_t."""
     alpha_bar: Table
+    """alpha_1 * ... * alpha_t, M2 (22)."""
     log_alpha_bar: Table
+    """Its logarithm, which does not underflow."""
     one_minus_alpha_bar: Table
+    """The variance of q(x_t | x_0), without cancellation."""
     posterior_variance: Table
+    """beta_tilde_t, M2 (25); 0 at t = 0 and t = 1."""
 
     @property
     def T(self) -> int:
