@@ -2,6 +2,10 @@
 
 Time is 1-based, t = 1..T; tables have length T + 1. The bound is in nats. Arrays may come
 from any library that follows the array API standard.
+
+Docstrings cite five documents: M2 and M1 are T. Masada's Japanese and English slides on the variational
+inference of DDPM, J jojonki's notes, L J. Cao's lecture 23, D the notes "Day 5: DDPM". docs/equations.md
+leads from each equation of M2 to its function and its test.
 """
 
 from ddpm_np import _moved, posterior

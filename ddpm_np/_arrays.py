@@ -200,6 +200,18 @@ def check_table(name: str, table: object, T: int) -> Table:
     return values
 
 
+def cumulative_sum(terms: Iterable[float]) -> Table:
+    """Running sums with Kahan-Neumaier compensation: the error does not grow with T."""
+    sums = []
+    total = correction = 0.0
+    for term in terms:
+        new = total + float(term)
+        correction += (total - new) + term if abs(total) >= abs(term) else (term - new) + total
+        total = new
+        sums.append(total + correction)
+    return np.array(sums)
+
+
 def coefficient(values: Any, like: Array) -> Array | float:
     """Make host float64 coefficients, taken from a table at t, ready to multiply ``like``.
 

@@ -27,10 +27,10 @@ from ddpm_np._arrays import (
 )
 from ddpm_np._checks import check_callable, check_choice, check_integer, describe
 from ddpm_np.decoders import Decoder, gaussian_decoder
-from ddpm_np.forward import marginal, noised
-from ddpm_np.gaussians import divergence
-from ddpm_np.posterior import posterior_mean
-from ddpm_np.reverse import step_mean
+from ddpm_np.forward import q_moments_unchecked, q_sample_unchecked
+from ddpm_np.gaussians import kl_isotropic_unchecked
+from ddpm_np.posterior import q_posterior_mean_unchecked
+from ddpm_np.reverse import model_mean_unchecked
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
@@ -48,7 +48,7 @@ class Elbo(NamedTuple):
     L_T: Array
     """Prior term, M2 (36), shape (B,)."""
     L: Array
-    """Entries t = 2..T are L_{t-1}, M2 (14)-(18); entries 0 and 1 are 0. Shape (T + 1, B)."""
+    """Entry t is L_{t-1} for t = 2..T, so L[2] is L_1; entries 0 and 1 are 0. Shape (T + 1, B)."""
     L_0: Array
     """Reconstruction term, shape (B,)."""
     total: Array
@@ -62,8 +62,8 @@ def prior_term(schedule: Schedule, x0: Array) -> Array:
     """
     check_schedule(schedule)
     xp = check_arrays(x0=x0)
-    mean, variance = marginal(schedule, x0, schedule.T)
-    return -divergence(mean, variance, xp.zeros_like(x0), coefficient_array(1.0, x0))
+    mean, variance = q_moments_unchecked(schedule, x0, schedule.T)
+    return -kl_isotropic_unchecked(mean, variance, xp.zeros_like(x0), coefficient_array(1.0, x0))
 
 
 def warn_of_prior(schedule: Schedule, L_T: Array) -> None:
@@ -84,9 +84,11 @@ def warn_of_prior(schedule: Schedule, L_T: Array) -> None:
 
 
 def middle_term(schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, sigma2: Table) -> Array:
-    """L_{t-1} for one draw of x_t, M2 (14)-(18); t from 2 to T, mean = mu_theta(x_t, t).
+    """L_{t-1} for one draw of x_t, M2 (14), (15), (16), (17), (18).
 
-    L_{t-1} = -KL(q(x_{t-1} | x_t, x_0) || N(mean, sigma2[t] I))
+        L_{t-1} = -KL(q(x_{t-1} | x_t, x_0) || N(mean, sigma2[t] I))
+
+    t is from 2 to T, mean is mu_theta(x_t, t).
     """
     T = check_schedule(schedule).T
     t = check_integer("t", t, 2, T)
@@ -98,9 +100,9 @@ def middle_term(schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, 
 def _middle_term(
     schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, variance: float
 ) -> Array:
-    mean_1 = posterior_mean(schedule, x0, x_t, t)
+    mean_1 = q_posterior_mean_unchecked(schedule, x0, x_t, t)
     var_1 = coefficient_array(schedule.posterior_variance[t], mean)
-    return -divergence(mean_1, var_1, mean, coefficient_array(variance, mean))
+    return -kl_isotropic_unchecked(mean_1, var_1, mean, coefficient_array(variance, mean))
 
 
 def elbo_decomposition(
@@ -151,8 +153,8 @@ def elbo_decomposition(
     zeros = sum_features(xp.zeros_like(x0))
     rows = [zeros, zeros]
     for t in range(1, T + 1):
-        x_t = noised(schedule, x0, t, draw(t))
-        mean = step_mean(schedule, x_t, t, ask(predict, x_t, t), target)
+        x_t = q_sample_unchecked(schedule, x0, t, draw(t))
+        mean = model_mean_unchecked(schedule, x_t, t, ask(predict, x_t, t), target)
         if t == 1:
             L_0 = decoder(x0, mean, float(variances[1]))
             if getattr(L_0, "shape", None) != (x0.shape[0],):

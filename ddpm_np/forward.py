@@ -1,8 +1,8 @@
 """The forward process q, which is the variational posterior: x_0 -> x_1 -> ... -> x_T.
 
-Observations and noise share one shape, (B, ...). t is an int or an integer array of shape (B,), from
-1 to T. Variances have shape () for an int t, else (B, 1, ...). Anything else raises TypeError or
-ValueError.
+beta[t] is 1 - alpha[t]. Observations and noise share one shape, (B, ...). t is an int or an integer
+array of shape (B,), from 1 to T unless a function says otherwise. Variances have shape () for an int
+t, else (B, 1, ...). Anything else raises TypeError or ValueError.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from ddpm_np.schedules import Schedule, at
 
 
 def q_step_moments(schedule: Schedule, x_prev: Array, t: Array | int) -> tuple[Array, Array]:
-    """Mean and variance of one step, M2 (20); t = 1 included, as (22) requires.
+    """Mean and variance of one step, M2 (20); at t = 1 too (docs/errata.md, E11).
 
     q(x_t | x_{t-1}) = N(sqrt(alpha[t]) * x_{t-1}, beta[t] I)
     """
@@ -46,13 +46,13 @@ def q_moments(schedule: Schedule, x0: Array, t: Array | int) -> tuple[Array, Arr
     q(x_t | x_0) = N(sqrt(alpha_bar[t]) * x0, (1 - alpha_bar[t]) I)
     """
     t, _ = at(schedule, t, minimum=0, x0=x0)
-    return marginal(schedule, x0, t)
+    return q_moments_unchecked(schedule, x0, t)
 
 
-def marginal(schedule: Schedule, x0: Array, t: Times) -> tuple[Array, Array]:
+def q_moments_unchecked(schedule: Schedule, x0: Array, t: Times) -> tuple[Array, Array]:
     """Compute :func:`q_moments` for checked arguments, M2 (22)."""
-    variance = coefficient_array(schedule.one_minus_alpha_bar[t], x0)
-    return cast(schedule.sqrt_alpha_bar[t], x0) * x0, variance
+    mean = cast(schedule.sqrt_alpha_bar[t], x0) * x0
+    return mean, coefficient_array(schedule.one_minus_alpha_bar[t], x0)
 
 
 def q_sample(schedule: Schedule, x0: Array, t: Array | int, noise: Array) -> Array:
@@ -61,10 +61,10 @@ def q_sample(schedule: Schedule, x0: Array, t: Array | int, noise: Array) -> Arr
     x_t = sqrt(alpha_bar[t]) * x0 + sqrt(1 - alpha_bar[t]) * noise
     """
     t, _ = at(schedule, t, minimum=0, x0=x0, noise=noise)
-    return noised(schedule, x0, t, noise)
+    return q_sample_unchecked(schedule, x0, t, noise)
 
 
-def noised(schedule: Schedule, x0: Array, t: Times, noise: Array) -> Array:
+def q_sample_unchecked(schedule: Schedule, x0: Array, t: Times, noise: Array) -> Array:
     """Compute :func:`q_sample` for checked arguments, M2 (27)."""
     signal = cast(schedule.sqrt_alpha_bar[t], noise)
     sigma = cast(schedule.sqrt_one_minus_alpha_bar[t], noise)

@@ -45,10 +45,10 @@ def kl_isotropic(mean_1: Array, var_1: Array | float, mean_2: Array, var_2: Arra
     """
     check_arrays(mean_1=mean_1, mean_2=mean_2)
     var_1, var_2 = _variance("var_1", var_1, mean_1), _variance("var_2", var_2, mean_1)
-    return divergence(mean_1, var_1, mean_2, var_2)
+    return kl_isotropic_unchecked(mean_1, var_1, mean_2, var_2)
 
 
-def divergence(mean_1: Array, var_1: Array, mean_2: Array, var_2: Array) -> Array:
+def kl_isotropic_unchecked(mean_1: Array, var_1: Array, mean_2: Array, var_2: Array) -> Array:
     """Compute :func:`kl_isotropic` for checked arrays, variances included."""
     xp = array_namespace(mean_1)
     ratio, excess = var_1 / var_2, (var_1 - var_2) / var_2

@@ -4,8 +4,9 @@ With x_t = q_sample(x0, t, noise), each way to parameterise the network turns L_
 
     L_{t-1} = -weight * ||truth - prediction||^2 + const
 
-(at t = 1, L_0 with a Gaussian decoder). The weight depends on what is predicted; the constant does
-not, and is 0 where sigma2[t] = beta_tilde[t]. t is an int or an integer array of shape (B,), from 1
+for t = 2..T. At t = 1 the same weights are those of L_0 with a Gaussian decoder, whose constant is the
+normaliser. The weight depends on what is predicted; the constant does not, and is 0 where sigma2[t] =
+beta_tilde[t]. t is an int or an integer array of shape (B,), from 1
 to T; sigma2 is a positive table of length T + 1; weights and constants are host float64, in nats, with
 the shape of t. Truth and prediction share one shape, (B, ...). Anything else raises TypeError or
 ValueError.
@@ -34,7 +35,7 @@ def mean_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
     weight = 1 / (2 sigma2[t])
     """
-    return _mean_weight(schedule, t, sigma2)[1]
+    return _half_precision(schedule, t, sigma2)[1]
 
 
 def eps_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
@@ -44,8 +45,8 @@ def eps_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
     M2 (35) and M1 (26) are printed without alpha[t], which comes from the 1 / sqrt(alpha[t]) in (34).
     """
-    t, weight = _mean_weight(schedule, t, sigma2)
-    return weight * schedule.beta[t] ** 2 / (schedule.alpha[t] * schedule.one_minus_alpha_bar[t])
+    t, half_precision = _half_precision(schedule, t, sigma2)
+    return half_precision * schedule.beta[t] ** 2 / (schedule.alpha[t] * schedule.one_minus_alpha_bar[t])
 
 
 def x0_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
@@ -53,8 +54,8 @@ def x0_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
     weight = alpha_bar[t-1] (1 - alpha[t])^2 / (2 sigma2[t] (1 - alpha_bar[t])^2)
     """
-    t, weight = _mean_weight(schedule, t, sigma2)
-    return weight * schedule.c_x0[t] ** 2
+    t, half_precision = _half_precision(schedule, t, sigma2)
+    return half_precision * schedule.c_x0[t] ** 2
 
 
 def v_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
@@ -85,7 +86,7 @@ def loss_constant(schedule: Schedule, t: Array | int, sigma2: Table, dimensions:
 
     const = -(d/2) (r - 1 - log(r)),  r = beta_tilde[t] / sigma2[t]
     """
-    t, variance = _at(schedule, t, sigma2, minimum=2)
+    t, variance = _checked(schedule, t, sigma2, minimum=2)
     ratio = schedule.posterior_variance[t] / variance
     excess = (schedule.posterior_variance[t] - variance) / variance
     # As in kl_isotropic: log1p for r near 1, log for small r.
@@ -123,14 +124,14 @@ def bound_loss(
     return xp.mean(sum_features(coefficient(weight, truth) * (truth - prediction) ** 2))
 
 
-def _at(schedule: Schedule, t: Array | int, sigma2: Table, minimum: int = 1) -> tuple[Any, Any]:
+def _checked(schedule: Schedule, t: Array | int, sigma2: Table, minimum: int = 1) -> tuple[Any, Any]:
     """Return t, checked and on the host, and sigma2[t]."""
     T = check_schedule(schedule).T
     t = check_times(t, T, None, minimum)
     return t, check_table("sigma2", sigma2, T)[t]
 
 
-def _mean_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> tuple[Any, Any]:
+def _half_precision(schedule: Schedule, t: Array | int, sigma2: Table) -> tuple[Any, Any]:
     """Return t, checked and on the host, and 1 / (2 sigma2[t])."""
-    t, variance = _at(schedule, t, sigma2)
+    t, variance = _checked(schedule, t, sigma2)
     return t, 1.0 / (2.0 * variance)

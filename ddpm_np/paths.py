@@ -51,7 +51,7 @@ def path_log_density(schedule: Schedule, path: Array) -> Array:
 
 
 def reversed_path_log_density(schedule: Schedule, path: Array) -> Array:
-    """The same log-density, factorised from the other end, M2 (11)-(13).
+    """The same log-density, factorised from the other end, M2 (11), (12), (13).
 
         log q = log q(x_T | x_0) + sum over t = 2..T of log q(x_{t-1} | x_t, x_0)
 
@@ -173,7 +173,7 @@ def _log_q_marginal(schedule: Schedule, path: Array, t: int) -> Array:
 
 
 def _log_q_posterior(schedule: Schedule, path: Array, t: int) -> Array:
-    """Log q(x_{t-1} | x_t, x_0), (24)-(26), t >= 2."""
+    """Log q(x_{t-1} | x_t, x_0), (24), (25), (26), t >= 2."""
     moments = q_posterior(schedule, path[0, ...], path[t, ...], t)
     return normal_log_density(path[t - 1, ...], *moments)
 

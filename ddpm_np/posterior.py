@@ -1,4 +1,4 @@
-"""The posterior of a forward step, q(x_{t-1} | x_t, x_0), M2 (23)-(26) and (29).
+"""The posterior of a forward step, q(x_{t-1} | x_t, x_0), M2 (23), (24), (25), (26) and (29).
 
 Arrays share one shape, (B, ...). t is an int or an integer array of shape (B,), from 1 to T.
 Anything else raises TypeError or ValueError.
@@ -23,7 +23,7 @@ def posterior_mean_coefficients(schedule: Schedule, t: Array | int) -> tuple[Tab
 
 
 def q_posterior(schedule: Schedule, x0: Array, x_t: Array, t: Array | int) -> tuple[Array, Array]:
-    """Mean and variance of q(x_{t-1} | x_t, x_0), M2 (24)-(26); x0 and 0 at t = 1.
+    """Mean and variance of q(x_{t-1} | x_t, x_0), M2 (24), (25), (26); x0 and 0 at t = 1.
 
         mean     = sqrt(alpha[t]) (1 - alpha_bar[t-1]) / (1 - alpha_bar[t]) * x_t
                  + sqrt(alpha_bar[t-1]) (1 - alpha[t]) / (1 - alpha_bar[t]) * x0
@@ -33,10 +33,10 @@ def q_posterior(schedule: Schedule, x0: Array, x_t: Array, t: Array | int) -> tu
     """
     t, _ = at(schedule, t, x0=x0, x_t=x_t)
     variance = coefficient_array(schedule.posterior_variance[t], x0)
-    return posterior_mean(schedule, x0, x_t, t), variance
+    return q_posterior_mean_unchecked(schedule, x0, x_t, t), variance
 
 
-def posterior_mean(schedule: Schedule, x0: Array, x_t: Array, t: Times) -> Array:
+def q_posterior_mean_unchecked(schedule: Schedule, x0: Array, x_t: Array, t: Times) -> Array:
     """Compute the mean of :func:`q_posterior` for checked arguments, M2 (26)."""
     return coefficient(schedule.c_xt[t], x_t) * x_t + coefficient(schedule.c_x0[t], x_t) * x0
 
@@ -47,11 +47,11 @@ def posterior_mean_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps:
     mean = (x_t - (1 - alpha[t]) / sqrt(1 - alpha_bar[t]) * eps) / sqrt(alpha[t])
     """
     t, _ = at(schedule, t, x_t=x_t, eps=eps)
-    return mean_from_eps(schedule, x_t, t, eps)
+    return posterior_mean_from_eps_unchecked(schedule, x_t, t, eps)
 
 
-def mean_from_eps(schedule: Schedule, x_t: Array, t: Times, eps: Array) -> Array:
+def posterior_mean_from_eps_unchecked(schedule: Schedule, x_t: Array, t: Times, eps: Array) -> Array:
     """Compute :func:`posterior_mean_from_eps` for checked arguments, M2 (29) and (34)."""
-    root_alpha = np.sqrt(schedule.alpha[t])
+    root_alpha = np.sqrt(schedule.alpha[t])  # by which both coefficients are divided
     scale = schedule.beta[t] / schedule.sqrt_one_minus_alpha_bar[t] / root_alpha
     return coefficient(1.0 / root_alpha, x_t) * x_t - coefficient(scale, x_t) * eps

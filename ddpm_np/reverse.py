@@ -11,9 +11,9 @@ import numpy as np
 from ddpm_np._arrays import Array, Table, Times, array_namespace, check_arrays
 from ddpm_np._checks import check_choice
 from ddpm_np.gaussians import normal_log_density
-from ddpm_np.posterior import mean_from_eps, posterior_mean
+from ddpm_np.posterior import posterior_mean_from_eps_unchecked, q_posterior_mean_unchecked
 from ddpm_np.schedules import Schedule, at, check_schedule
-from ddpm_np.targets import TARGETS, Target, noise_in_v
+from ddpm_np.targets import TARGETS, Target, eps_from_v_unchecked
 
 VarianceKind: TypeAlias = Literal["posterior", "beta", "unit"]
 VARIANCES: tuple[VarianceKind, ...] = get_args(VarianceKind)
@@ -37,17 +37,19 @@ def model_mean(
     """
     check_choice("target", target, TARGETS)
     t, _ = at(schedule, t, x_t=x_t, prediction=prediction)
-    return step_mean(schedule, x_t, t, prediction, target)
+    return model_mean_unchecked(schedule, x_t, t, prediction, target)
 
 
-def step_mean(schedule: Schedule, x_t: Array, t: Times, prediction: Array, target: Target) -> Array:
+def model_mean_unchecked(
+    schedule: Schedule, x_t: Array, t: Times, prediction: Array, target: Target
+) -> Array:
     """Compute :func:`model_mean` for checked arguments, M2 (34)."""
     if target == "mean":
         return prediction
     if target == "x0":
-        return posterior_mean(schedule, prediction, x_t, t)
-    eps = noise_in_v(schedule, x_t, t, prediction) if target == "v" else prediction
-    return mean_from_eps(schedule, x_t, t, eps)
+        return q_posterior_mean_unchecked(schedule, prediction, x_t, t)
+    eps = eps_from_v_unchecked(schedule, x_t, t, prediction) if target == "v" else prediction
+    return posterior_mean_from_eps_unchecked(schedule, x_t, t, eps)  # (34) is (29) with eps_theta
 
 
 def reverse_variance(schedule: Schedule, kind: VarianceKind) -> Table:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ddpm_np._arrays import Array, Predictor, Table, ask, check_arrays, check_finite, check_table
 from ddpm_np._checks import check_callable, check_choice
-from ddpm_np.reverse import step_mean
+from ddpm_np.reverse import model_mean_unchecked
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
@@ -55,7 +55,7 @@ def ancestral_sample(
     x = x_T
     path = [x_T]
     for t in range(T, 0, -1):
-        x = step_mean(schedule, x, t, ask(predict, x, t), target)
+        x = model_mean_unchecked(schedule, x, t, ask(predict, x, t), target)
         if t > 1:
             z = noise(t)
             check_arrays(x_T=x_T, noise=z)

@@ -7,42 +7,41 @@ out of range raises ValueError, one of the wrong type TypeError.
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from ddpm_np._arrays import Array, Table, Times, as_table, check_arrays, check_times, coefficient
+from ddpm_np._arrays import (
+    Array,
+    Table,
+    Times,
+    as_table,
+    check_arrays,
+    check_times,
+    coefficient,
+    cumulative_sum,
+)
 from ddpm_np._checks import check_integer, check_real, describe
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The tables of one noise schedule, read-only; make one with the functions below.
-
-    Attributes
-    ----------
-    beta : Table
-        beta_t in (0, 1), the variance of one step (20); ``beta[0] == 0``.
-    alpha : Table
-        1 - beta_t.
-    alpha_bar : Table
-        alpha_1 * ... * alpha_t, M2 (22).
-    log_alpha_bar : Table
-        Its logarithm, which does not underflow.
-    one_minus_alpha_bar : Table
-        The variance of q(x_t | x_0), without cancellation.
-    posterior_variance : Table
-        beta_tilde_t, M2 (25); 0 at t = 0 and t = 1.
-    """
+    """The tables of one noise schedule, read-only; make one with the functions below."""
 
     beta: Table
+    """beta_t in (0, 1), the variance of one step, M2 (20); ``beta[0] == 0``."""
     alpha: Table
+    """1 - beta_t."""
     alpha_bar: Table
+    """alpha_1 * ... * alpha_t, M2 (22)."""
     log_alpha_bar: Table
+    """Its logarithm, which does not underflow."""
     one_minus_alpha_bar: Table
+    """The variance of q(x_t | x_0), without cancellation."""
     posterior_variance: Table
+    """beta_tilde_t, M2 (25); 0 at t = 0 and t = 1."""
 
     @property
     def T(self) -> int:
@@ -61,14 +60,21 @@ class Schedule:
 
     @functools.cached_property
     def c_xt(self) -> Table:
-        """sqrt(alpha_t) (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t), of x_t in (26); 0 at t = 1."""
-        variance = self.one_minus_alpha_bar
-        return _from_1(np.sqrt(self.alpha[1:]) * variance[:-1] / variance[1:])
+        """The coefficient of x_t in the posterior mean, M2 (26); 0 at t = 1.
+
+        c_xt[t] = sqrt(alpha[t]) (1 - alpha_bar[t-1]) / (1 - alpha_bar[t])
+        """
+        before, now = self.one_minus_alpha_bar[:-1], self.one_minus_alpha_bar[1:]
+        return _from_1(np.sqrt(self.alpha[1:]) * before / now)
 
     @functools.cached_property
     def c_x0(self) -> Table:
-        """sqrt(alpha_bar_{t-1}) (1 - alpha_t) / (1 - alpha_bar_t), of x_0 in (26); 1 at t = 1."""
-        return _from_1(self.sqrt_alpha_bar[:-1] * (self.beta[1:] / self.one_minus_alpha_bar[1:]))
+        """The coefficient of x_0 in the posterior mean, M2 (26); 1 at t = 1.
+
+        c_x0[t] = sqrt(alpha_bar[t-1]) (1 - alpha[t]) / (1 - alpha_bar[t])
+        """
+        now = self.one_minus_alpha_bar[1:]
+        return _from_1(self.sqrt_alpha_bar[:-1] * (self.beta[1:] / now))
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -97,7 +103,7 @@ def schedule_from_beta(beta: object) -> Schedule:
         t = int(np.argmin((steps > 0.0) & (steps < 1.0)))
         raise ValueError(f"beta must lie strictly between 0 and 1, got beta[{t}] = {steps[t]:g}")
     beta = np.concatenate([[0.0], steps])
-    log_alpha_bar = np.concatenate([[0.0], _cumulative_sum(np.log1p(-steps))])
+    log_alpha_bar = np.concatenate([[0.0], cumulative_sum(np.log1p(-steps))])
     one_minus_alpha_bar = -np.expm1(log_alpha_bar)
     one_minus_alpha_bar[1] = beta[1]  # to the last bit, so that mu_tilde_1 is x_0
     return _schedule(beta, 1.0 - beta, np.exp(log_alpha_bar), log_alpha_bar, one_minus_alpha_bar)
@@ -260,7 +266,8 @@ def check_schedule(schedule: object) -> Schedule:
 def _schedule(
     beta: Table, alpha: Table, alpha_bar: Table, log_alpha_bar: Table, one_minus_alpha_bar: Table
 ) -> Schedule:
-    posterior_variance = _from_1(one_minus_alpha_bar[:-1] / one_minus_alpha_bar[1:] * beta[1:])
+    before, now = one_minus_alpha_bar[:-1], one_minus_alpha_bar[1:]
+    posterior_variance = _from_1(before / now * beta[1:])  # M2 (25)
     return Schedule(beta, alpha, alpha_bar, log_alpha_bar, one_minus_alpha_bar, posterior_variance)
 
 
@@ -282,15 +289,3 @@ def _ramp(T: object) -> Table:
     """T numbers from 0 to 1; for T = 1, just 0."""
     steps = check_integer("T", T, 1)
     return np.arange(steps, dtype=np.float64) / max(steps - 1, 1)
-
-
-def _cumulative_sum(terms: Iterable[float]) -> Table:
-    """Running sums with Kahan-Neumaier compensation: the error does not grow with T."""
-    sums = []
-    total = correction = 0.0
-    for term in terms:
-        new = total + float(term)
-        correction += (total - new) + term if abs(total) >= abs(term) else (term - new) + total
-        total = new
-        sums.append(total + correction)
-    return np.array(sums)

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ddpm_np._arrays import Array, Table, Times, check_arrays, coefficient
+from ddpm_np._arrays import Array, Table, Times, cast, check_arrays, coefficient
 from ddpm_np._checks import check_choice
 from ddpm_np.schedules import Schedule, at
 
@@ -72,7 +72,7 @@ def v_from_x0_and_eps(schedule: Schedule, t: Array | int, x0: Array, eps: Array)
     v = sqrt(alpha_bar[t]) * eps - sqrt(1 - alpha_bar[t]) * x0
     """
     t, _ = at(schedule, t, x0=x0, eps=eps)
-    return velocity(schedule, x0, t, eps)
+    return v_from_x0_and_eps_unchecked(schedule, t, x0, eps)
 
 
 def x0_from_v(schedule: Schedule, x_t: Array, t: Array | int, v: Array) -> Array:
@@ -90,7 +90,7 @@ def eps_from_v(schedule: Schedule, x_t: Array, t: Array | int, v: Array) -> Arra
     eps = sqrt(1 - alpha_bar[t]) * x_t + sqrt(alpha_bar[t]) * v
     """
     t, _ = at(schedule, t, x_t=x_t, v=v)
-    return noise_in_v(schedule, x_t, t, v)
+    return eps_from_v_unchecked(schedule, x_t, t, v)
 
 
 def predicted_x0(
@@ -117,32 +117,34 @@ def training_target(
     """What a perfect network predicts for x_t = q_sample(schedule, x0, t, noise), for any target."""
     check_choice("target", target, TARGETS)
     t, _ = at(schedule, t, x0=x0, noise=noise)
-    return true_target(schedule, x0, t, noise, target)
+    return training_target_unchecked(schedule, x0, t, noise, target)
 
 
-def true_target(schedule: Schedule, x0: Array, t: Times, noise: Array, target: Target) -> Array:
+def training_target_unchecked(
+    schedule: Schedule, x0: Array, t: Times, noise: Array, target: Target
+) -> Array:
     """Compute :func:`training_target` for checked arguments."""
     if target == "eps":
         return noise
     if target == "x0":
         return x0
     if target == "v":
-        return velocity(schedule, x0, t, noise)
-    # (26) at x_t = q_sample(x0, noise), with terms in x0 and noise collected
+        return v_from_x0_and_eps_unchecked(schedule, t, x0, noise)
+    # (26) at x_t = q_sample(x0, noise): c_xt[t] sqrt(alpha_bar[t]) + c_x0[t] = sqrt(alpha_bar[t-1])
     scale = schedule.c_xt[t] * schedule.sqrt_one_minus_alpha_bar[t]
     return coefficient(schedule.sqrt_alpha_bar[t - 1], x0) * x0 + coefficient(scale, x0) * noise
 
 
-def velocity(schedule: Schedule, x0: Array, t: Times, eps: Array) -> Array:
+def v_from_x0_and_eps_unchecked(schedule: Schedule, t: Times, x0: Array, eps: Array) -> Array:
     """Compute :func:`v_from_x0_and_eps` for checked arguments."""
     signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
-    return coefficient(signal, x0) * eps - coefficient(sigma, x0) * x0
+    return cast(signal, x0) * eps - cast(sigma, x0) * x0
 
 
-def noise_in_v(schedule: Schedule, x_t: Array, t: Times, v: Array) -> Array:
+def eps_from_v_unchecked(schedule: Schedule, x_t: Array, t: Times, v: Array) -> Array:
     """Compute :func:`eps_from_v` for checked arguments."""
     signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
-    return coefficient(sigma, x_t) * x_t + coefficient(signal, x_t) * v
+    return cast(sigma, x_t) * x_t + cast(signal, x_t) * v
 
 
 def _as_predicted(schedule: Schedule, x_t: Array, t: Array | int, prediction: Array) -> Array:

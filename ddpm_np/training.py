@@ -27,14 +27,14 @@ from ddpm_np._arrays import (
     coefficient,
 )
 from ddpm_np._checks import check_choice, check_integer, check_real, describe
-from ddpm_np.forward import noised
+from ddpm_np.forward import q_sample_unchecked
 from ddpm_np.nn.denoisers import Denoiser, Labels, LossAndGradient, loss_and_gradient
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
 from ddpm_np.nn.tree import Layout, ravel
 from ddpm_np.randomness import INIT, generator
 from ddpm_np.schedules import Schedule, check_schedule
-from ddpm_np.targets import TARGETS, Target, true_target
+from ddpm_np.targets import TARGETS, Target, training_target_unchecked
 
 
 class TrainState(NamedTuple):
@@ -162,8 +162,8 @@ def train_step(
     if isinstance(times, int):
         times = np.full(x0.shape[0], times)
 
-    x_t = noised(recipe.schedule, x0, times, noise)
-    truth = true_target(recipe.schedule, x0, times, noise, recipe.target)
+    x_t = q_sample_unchecked(recipe.schedule, x0, times, noise)
+    truth = training_target_unchecked(recipe.schedule, x0, times, noise, recipe.target)
     loss, gradient = batch_gradient(recipe, state.params, x_t, times, labels, truth, ops)
     if recipe.max_grad_norm is not None:
         gradient = clip_by_global_norm(gradient, recipe.max_grad_norm)

@@ -3,10 +3,12 @@
 import ast
 import dataclasses
 import importlib
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -50,8 +52,8 @@ CITED = sorted(
 )
 
 
-@pytest.mark.parametrize("name", CITED)
-def test_cited_name_exists(name):
+def look_up(name):
+    """What a dotted name stands for, and the file of the module, class or function that it is in."""
     parts = name.split(".")
     for split in range(len(parts), 0, -1):
         try:
@@ -59,10 +61,27 @@ def test_cited_name_exists(name):
         except ModuleNotFoundError:
             continue
         for part in parts[split:]:
-            fields = getattr(value, "__dataclass_fields__", {})
+            owner, fields = value, getattr(value, "__dataclass_fields__", {})
             value = fields[part] if part in fields else getattr(value, part)
-        return
+        code = value if isinstance(value, FunctionType | ModuleType | type) else owner
+        return value, Path(inspect.getsourcefile(code))
     pytest.fail(f"{name} does not exist")
+
+
+@pytest.mark.parametrize("name", CITED)
+def test_cited_name_exists(name):
+    look_up(name)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_links_of_a_row_lead_to_the_code(row):
+    links = re.findall(r"\[`([\w.:]+)`\]\(\.\./([\w/.]+)\)", row[3] + row[4])
+    assert len(links) == len(re.findall(r"`(?:ddpm_np|test_)\w*\.", row[3] + row[4]))
+    for name, path in links:
+        if name.startswith("ddpm_np."):
+            assert look_up(name)[1] == ROOT / path
+        else:
+            assert path == f"tests/{name.partition('::')[0]}"
 
 
 def defined_tests(path: Path) -> set[str]:

@@ -389,8 +389,8 @@ posterior.py: (29) without root
 > test_posterior.py
 
 targets.py: v with a wrong sign
-- coefficient(signal, x0) * eps -
-+ coefficient(signal, x0) * eps +
+- cast(signal, x0) * eps -
++ cast(signal, x0) * eps +
 > test_targets.py
 
 reverse.py: beta for beta_tilde
@@ -419,8 +419,8 @@ gaussians.py: (37) lacks a square
 > test_gaussians.py
 
 elbo.py: L_T with a wrong sign
-- return -divergence(mean, variance,
-+ return divergence(mean, variance,
+- return -kl_isotropic_unchecked(mean, variance,
++ return kl_isotropic_unchecked(mean, variance,
 > test_elbo.py
 
 elbo.py: bound lacks L_T
@@ -429,8 +429,8 @@ elbo.py: bound lacks L_T
 > test_elbo.py
 
 elbo.py: KL to the wrong mean
-- -divergence(mean_1, var_1, mean,
-+ -divergence(x0, var_1, mean,
+- -kl_isotropic_unchecked(mean_1, var_1, mean,
++ -kl_isotropic_unchecked(x0, var_1, mean,
 > test_elbo.py
 
 losses.py: (35) as printed, without alpha
@@ -464,8 +464,8 @@ schedules.py: alpha_bar without logarithm
 > test_schedules.py
 
 schedules.py: beta for beta_tilde (25)
-- one_minus_alpha_bar[:-1] / one_minus_alpha_bar[1:] * beta[1:]
-+ beta[1:]
+- _from_1(before / now * beta[1:])
++ _from_1(beta[1:])
 > test_schedules.py
 
 schedules.py: ramp does not reach its end

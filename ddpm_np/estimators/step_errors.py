@@ -28,8 +28,8 @@ from ddpm_np.decoders import Decoder
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.forward import q_sample
 from ddpm_np.losses import loss_constant, mean_loss_weight
-from ddpm_np.posterior import posterior_mean
-from ddpm_np.reverse import step_mean
+from ddpm_np.posterior import q_posterior_mean_unchecked
+from ddpm_np.reverse import model_mean_unchecked
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
@@ -76,8 +76,10 @@ def step_errors(
     squared = np.zeros((T + 1, len(x0)))
     for t in range(T, 0, -1):
         x_t = q_sample(schedule, there, t, asarray(noise(t)))
-        mean = step_mean(schedule, x_t, t, ask(predict, x_t, t), target)
-        squared[t] = to_numpy(sum_features((posterior_mean(schedule, there, x_t, t) - mean) ** 2))
+        mean = model_mean_unchecked(schedule, x_t, t, ask(predict, x_t, t), target)
+        squared[t] = to_numpy(
+            sum_features((q_posterior_mean_unchecked(schedule, there, x_t, t) - mean) ** 2)
+        )
     return StepErrors(x0, squared, to_numpy(mean))
 
 

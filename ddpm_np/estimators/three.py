@@ -34,10 +34,10 @@ from ddpm_np._arrays import (
 )
 from ddpm_np._checks import check_choice, check_integer
 from ddpm_np.decoders import Decoder, gaussian_decoder
-from ddpm_np.forward import noised, q_step, q_step_moments
-from ddpm_np.gaussians import LOG_2PI, divergence, normal_log_density
-from ddpm_np.posterior import posterior_mean
-from ddpm_np.reverse import step_mean
+from ddpm_np.forward import q_sample_unchecked, q_step, q_step_moments
+from ddpm_np.gaussians import LOG_2PI, kl_isotropic_unchecked, normal_log_density
+from ddpm_np.posterior import q_posterior_mean_unchecked
+from ddpm_np.reverse import model_mean_unchecked
 from ddpm_np.schedules import Schedule, at, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
@@ -92,7 +92,7 @@ def two_sample_estimate(
     """
     t, _ = at(schedule, t, x0=x0, noise=noise)
     model = _Model(schedule, predict, sigma2, decoder, target)
-    x_prev = noised(schedule, x0, t - 1, noise)
+    x_prev = q_sample_unchecked(schedule, x0, t - 1, noise)
     x_t = q_step(schedule, x_prev, t, step_noise)
     return schedule.T * model.log_step(x0, x_prev, x_t, t)
 
@@ -118,13 +118,13 @@ def one_sample_estimate(
     """
     t, _ = at(schedule, t, x0=x0, noise=noise)
     model = _Model(schedule, predict, sigma2, decoder, target)
-    x_t = noised(schedule, x0, t, noise)
+    x_t = q_sample_unchecked(schedule, x0, t, noise)
     mean = model.mean(x_t, t)
-    mean_1 = posterior_mean(schedule, x0, x_t, t)
+    mean_1 = q_posterior_mean_unchecked(schedule, x0, x_t, t)
     # At t = 1 any positive number will do: the decoder replaces the divergence there.
     var_1 = np.concatenate([model.sigma2[:2], schedule.posterior_variance[2:]])[t]
     var_2 = coefficient_array(model.sigma2[t], x0)
-    minus_kl = -divergence(mean_1, coefficient_array(var_1, x0), mean, var_2)
+    minus_kl = -kl_isotropic_unchecked(mean_1, coefficient_array(var_1, x0), mean, var_2)
     return schedule.T * model.decode_first(x0, mean, t, minus_kl)
 
 
@@ -147,10 +147,10 @@ def two_sample_conditional_variance(
     """
     t, c = at(schedule, t, x0=x0, noise=noise)
     model = _Model(schedule, predict, sigma2, gaussian_decoder, target)
-    x_t = noised(schedule, x0, t, noise)
+    x_t = q_sample_unchecked(schedule, x0, t, noise)
     scale = schedule.T * np.sqrt(schedule.posterior_variance[t]) / model.sigma2[t]
     ratio = schedule.T * schedule.posterior_variance[t] / model.sigma2[t]
-    linear = (c(scale) * (posterior_mean(schedule, x0, x_t, t) - model.mean(x_t, t))) ** 2
+    linear = (c(scale) * (q_posterior_mean_unchecked(schedule, x0, x_t, t) - model.mean(x_t, t))) ** 2
     return sum_features(linear + c(0.5 * ratio**2))
 
 
@@ -222,7 +222,7 @@ class _Model:
 
     def mean(self, x_t: Array, t: Times) -> Array:
         """mu_theta(x_t, t), (34)."""
-        return step_mean(self.schedule, x_t, t, ask(self.predict, x_t, t), self.target)
+        return model_mean_unchecked(self.schedule, x_t, t, ask(self.predict, x_t, t), self.target)
 
     def log_density(self, x_prev: Array, mean: Array, t: Times) -> Array:
         """Log-density of N(mean, sigma2[t] I) at x_{t-1}; shape (B,)."""

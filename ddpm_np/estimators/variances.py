@@ -33,7 +33,7 @@ from ddpm_np._arrays import (
 from ddpm_np._checks import check_choice, describe
 from ddpm_np.decoders import Decoder
 from ddpm_np.estimators.step_errors import StepErrors
-from ddpm_np.forward import noised
+from ddpm_np.forward import q_sample_unchecked
 from ddpm_np.losses import eps_loss_weight
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target, predicted_eps
@@ -138,7 +138,7 @@ def _mean_squares(
     means = []
     for t in range(1, T + 1):
         eps = draw(t)
-        x_t = noised(schedule, x0, t, eps)
+        x_t = q_sample_unchecked(schedule, x0, t, eps)
         eps_theta = predicted_eps(schedule, x_t, t, ask(predict, x_t, t), target)
         means.append(xp.mean(part(eps, eps_theta) ** 2))
     return np.concatenate([[0.0], to_host(array_namespace(x0).stack(means))])

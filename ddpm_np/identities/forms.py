@@ -69,7 +69,7 @@ def bayes_rule_residual(schedule: Schedule, x0: Array, x_prev: Array, x_t: Array
 
 
 def reversal_residual(schedule: Schedule, path: Array) -> Array:
-    """Two factorisations of log q(x_{1:T} | x_0), M2 (11)-(13); (11) and (12) are the case T = 2."""
+    """Two factorisations of log q(x_{1:T} | x_0), M2 (13); (11) and (12) are the case T = 2."""
     return path_log_density(schedule, path) - reversed_path_log_density(schedule, path)
 
 

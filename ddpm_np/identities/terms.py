@@ -23,7 +23,7 @@ from ddpm_np.schedules import Schedule
 
 
 def marginalisation_residual(chain: LinearGaussianChain, x0: Samples) -> Table:
-    """Log-ratio averaged over pairs against KL averaged over x_t, M2 (14)-(18), in closed form.
+    """Log-ratio averaged over pairs against KL averaged over x_t, M2 (14) to (18), in closed form.
 
         E over q(x_{t-1}, x_t | x_0) of log p_theta(x_{t-1} | x_t) / q(x_{t-1} | x_t, x_0) - L_{t-1}
 
@@ -39,7 +39,7 @@ def marginalisation_residual(chain: LinearGaussianChain, x0: Samples) -> Table:
 def marginalisation_quadrature_residual(
     schedule: Schedule, x0: float, t: int, mean: MeanFunction, sigma2: Table, nodes: int = 40
 ) -> float:
-    """As :func:`marginalisation_residual` by quadrature, for any model mean, M2 (14)-(18); d = 1.
+    """As :func:`marginalisation_residual` by quadrature, for any model mean, M2 (14) to (18); d = 1.
 
     ``nodes`` for each of x_{t-1} and x_t; exact for means that are polynomials of low degree.
     """
