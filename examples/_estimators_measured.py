@@ -9,7 +9,7 @@ import _command_line  # noqa: F401  # before NumPy: it sets BLAS threads
 import numpy as np
 
 import ddpm_np as ddpm
-from ddpm_np._arrays import Array, Table
+from ddpm_np import Array, Table
 from ddpm_np.estimators.three import (
     entropy_constant,
     one_sample_estimate,

@@ -14,7 +14,7 @@ import numpy as np
 
 import ddpm_np as ddpm
 from backends import Backend
-from ddpm_np._arrays import Array, Predictor, Table
+from ddpm_np import Array, Predictor, Table
 from ddpm_np.nn import cosine_decay, warmup
 from ddpm_np.nn.optimizers import LearningRate
 from ddpm_np.randomness import SAMPLE

@@ -23,7 +23,7 @@ import numpy as np
 
 import ddpm_np as ddpm
 from backends import describe_backend, get_backend
-from ddpm_np._arrays import Table
+from ddpm_np import Table
 from ddpm_np.data.baselines import Baseline, fit_baselines, has_scikit_learn
 from ddpm_np.data.images import Split, scale, split
 from ddpm_np.elbo import Elbo, warn_of_prior

@@ -23,7 +23,7 @@ from matplotlib.ticker import NullFormatter
 
 import ddpm_np as ddpm
 from backends import describe_backend, get_backend
-from ddpm_np._arrays import Array, Predictor
+from ddpm_np import Array, Predictor
 from ddpm_np.exact import (
     LinearGaussianChain,
     gaussian_data_chain,

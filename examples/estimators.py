@@ -30,7 +30,7 @@ from _estimators_measured import (
 import numpy as np
 
 import ddpm_np as ddpm
-from ddpm_np._arrays import Table
+from ddpm_np import Table
 from ddpm_np.estimators.times import importance_probabilities
 from ddpm_np.exact import swiss_roll_exact
 from ddpm_np.runs.files import write_json

@@ -29,7 +29,7 @@ import numpy as np
 
 import ddpm_np as ddpm
 from backends import describe_backend, get_backend
-from ddpm_np._arrays import Predictor, Table
+from ddpm_np import Predictor, Table
 from ddpm_np.elbo import Elbo, warn_of_prior
 from ddpm_np.exact import NoisyCurve, swiss_roll_exact
 from ddpm_np.nn import Adam, MLPDenoiser, mlp_loss_and_gradient
