@@ -9,7 +9,7 @@ leads from each equation of M2 to its function and its test.
 """
 
 from ddpm_np import _moved, posterior
-from ddpm_np._arrays import Noise, Predictor, Table
+from ddpm_np._arrays import Array, Noise, Predictor, Table
 from ddpm_np.decoders import discretised_gaussian, gaussian_decoder
 from ddpm_np.elbo import Elbo, PriorWarning, bits_per_dim, elbo_decomposition, middle_term, prior_term
 from ddpm_np.forward import q_moments, q_sample, q_step, q_step_moments, q_two_step_moments
@@ -61,6 +61,7 @@ _moved.forward(posterior)  # it used to hold the conversions in targets
 __version__ = "0.1.0"
 
 __all__ = [
+    "Array",
     "Elbo",
     "Noise",
     "Predictor",
