@@ -4,8 +4,9 @@ An intrinsic writes LLVM's instructions itself: its inner function gets the argu
 and a builder. Addresses are those of float32 numbers, and a step is the distance in numbers between
 neighbours along one index.
 
-Numba's cache on disk notices changes to a function's own file, not to this one, which other files
-compile into theirs: after a change here, run `make clean`.
+Numba's cache on disk notices changes to a function's own file, not to the files whose functions it
+compiles in: this one, numba_products and numba_elementwise. After a change to one of these, run
+`make clean`.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -534,6 +534,36 @@ def test_refuses_bad_arrays():
         one_sample_estimate(None, predict, x0, 1, noise=x0, sigma2=sigma2)
 
 
+ESTIMATES = {
+    "t-sample": lambda predict, x, **given: t_sample_estimate(
+        SHORT, predict, x, noise=lambda t: x, sigma2=SHORT.beta, **given
+    ),
+    "two-sample": lambda predict, x, **given: two_sample_estimate(
+        SHORT, predict, x, 2, noise=x, step_noise=x, sigma2=SHORT.beta, **given
+    ),
+    "one-sample": lambda predict, x, **given: one_sample_estimate(
+        SHORT, predict, x, 2, noise=x, sigma2=SHORT.beta, **given
+    ),
+    "conditional variance": lambda predict, x, **given: two_sample_conditional_variance(
+        SHORT, predict, x, 2, noise=x, sigma2=SHORT.beta, **given
+    ),
+    "triple": lambda predict, x, **given: consistency_triple_integrand(
+        SHORT, predict, x, x, x, 2, sigma2=SHORT.beta, **given
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_refuses_networks_that_do_not_fit(name):
+    estimate, x = ESTIMATES[name], np.ones((3, 1))
+    with pytest.raises(ValueError, match="prediction must have the shape of x_t"):
+        estimate(lambda x_t, t: x_t[:1], x)
+    with pytest.raises(TypeError, match="prediction must have the dtype of x_t"):
+        estimate(lambda x_t, t: x_t.astype("float32"), x)
+    with pytest.raises(ValueError, match="target must be one of"):
+        estimate(lambda x_t, t: x_t, x, target="noise")
+
+
 def test_no_printed_formula_is_offered():
     assert not [name for name in dir(estimators) if "printed" in name]
 

@@ -179,10 +179,14 @@ def test_an_old_address_still_leads_there(line):
 
 
 def test_an_old_address_says_the_new_one():
-    with pytest.warns(DeprecationWarning, match=r"ddpm_np.batches.batches is now ddpm_np.runs.batches"):
+    with pytest.warns(
+        DeprecationWarning, match=r"ddpm_np.batches.batches is now ddpm_np.runs.batches"
+    ) as given:
         old = importlib.import_module("ddpm_np.batches").batches
+    assert [warning.filename for warning in given] == [__file__]
     assert old is importlib.import_module("ddpm_np.runs.batches").batches
     with pytest.raises(ImportError, match="cannot import name 'nothing'"):
         exec("from ddpm_np.batches import nothing", {})
-    with pytest.raises(ModuleNotFoundError, match=r"ddpm_np\.nowhere"):
-        importlib.import_module("ddpm_np.nowhere")
+    for nowhere in ("ddpm_np.nowhere", "ddpm_np.nn.batches"):
+        with pytest.raises(ModuleNotFoundError, match=nowhere):
+            importlib.import_module(nowhere)

@@ -353,5 +353,7 @@ def test_nothing_is_merged_where_noise_starts_high():
     schedule = linear_schedule(10)
     assert merge_first_steps(schedule, 0.0) is schedule
     assert merge_first_steps(schedule, 0.01) is schedule
+    first, second = schedule.sqrt_one_minus_alpha_bar[1:3]
+    assert merge_first_steps(schedule, (first + second) / 2).T == schedule.T - 1
     with pytest.raises(ValueError, match="no step is left"):
         merge_first_steps(schedule, 0.9)

@@ -19,6 +19,7 @@ from ddpm_np.schedules import (
     Schedule,
     cosine_schedule,
     linear_schedule,
+    log_snr_schedule,
     quadratic_schedule,
     scaled_linear_schedule,
     schedule_from_alpha_bar,
@@ -166,6 +167,16 @@ def test_scaled_linear_ends_the_same_for_every_length():
     np.testing.assert_allclose(ends, ends[1], rtol=0.06)
 
 
+@pytest.mark.parametrize("T", [2, 3, 200])
+def test_log_snr_takes_even_steps_between_its_ends(T):
+    s = log_snr_schedule(T, noise=0.02, signal=0.05)
+    assert s.T == T
+    assert s.sqrt_one_minus_alpha_bar[1] == pytest.approx(0.02, rel=1e-12)
+    assert s.sqrt_alpha_bar[T] == pytest.approx(0.05, rel=1e-12)
+    steps = np.diff(np.log(s.alpha_bar[1:] / s.one_minus_alpha_bar[1:]))
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
+
+
 @given(schedules())
 def test_conventions(s):
     T = s.T
@@ -246,7 +257,8 @@ def test_roots_are_those_of_the_tables():
     np.testing.assert_array_equal(s.sqrt_alpha_bar, np.sqrt(s.alpha_bar))
     np.testing.assert_array_equal(s.sqrt_one_minus_alpha_bar, np.sqrt(s.one_minus_alpha_bar))
     for copied in (s, pickle.loads(pickle.dumps(s)), copy.deepcopy(s)):
-        for table in (copied.sqrt_alpha_bar, copied.sqrt_one_minus_alpha_bar):
+        roots = copied.sqrt_alpha_bar, copied.sqrt_one_minus_alpha_bar
+        for table in (*roots, copied.c_xt, copied.c_x0):
             assert not table.flags.writeable
             assert table.shape == (51,)
 
@@ -300,6 +312,10 @@ def test_endpoints_out_of_range(make, name, value):
         (bad(cosine_schedule, 5, s=None), TypeError, "s must be a number in [0, 1], got NoneType"),
         (bad(cosine_schedule, 5, max_beta=1.0), ValueError, "max_beta must lie in (0, 1), got 1"),
         (bad(cosine_schedule, 5, max_beta=0), ValueError, "max_beta must lie in (0, 1), got 0"),
+        (bad(log_snr_schedule, 1, 0.1), ValueError, "T must be >= 2, got 1"),
+        (bad(log_snr_schedule, 5, 0.0), ValueError, "noise must lie in (0, 1), got 0"),
+        (bad(log_snr_schedule, 5, 0.1, 1.0), ValueError, "signal must lie in (0, 1), got 1"),
+        (bad(log_snr_schedule, 5, 0.8, 0.6), ValueError, "noise^2 + signal^2 must be below 1"),
         (bad(scaled_linear_schedule, 20), ValueError, "T must exceed 20 for beta_T = 0.02, got 20"),
         (
             bad(schedule_from_beta, [0.1, 1.0]),

@@ -89,6 +89,8 @@ def test_bad_arguments_are_refused():
     x0, noise = setting(schedule)
     with pytest.raises(ValueError, match="target"):
         step_errors(schedule, predict, x0, noise=lambda t: noise[t], target="noise")
+    with pytest.raises(ValueError, match="prediction must have the shape of x_t"):
+        step_errors(schedule, lambda x_t, t: x_t[:1], x0, noise=lambda t: noise[t])
     with pytest.raises(ValueError, match="x0 must be finite"):
         step_errors(schedule, predict, x0 * np.nan, noise=lambda t: noise[t])
     errors = step_errors(schedule, predict, x0, noise=lambda t: noise[t])
