@@ -200,6 +200,11 @@ def check_table(name: str, table: object, T: int) -> Table:
     return values
 
 
+def from_1(entries: NDArray[Any]) -> NDArray[Any]:
+    """Entries for t = 1..T as a table, whose entry 0 is 0."""
+    return np.concatenate([np.zeros_like(entries[:1]), entries])
+
+
 def cumulative_sum(terms: Iterable[float]) -> Table:
     """Running sums with Kahan-Neumaier compensation: the error does not grow with T."""
     sums = []
@@ -223,7 +228,7 @@ def coefficient(values: Any, like: Array) -> Array | float:
     if not largest <= _largest(like):
         raise ValueError(
             f"a coefficient at t is {largest:.3g}, which {like.dtype} cannot hold: "
-            "alpha_bar[t] or a variance is too close to 0 for this formula"
+            "alpha_bar[t] or a variance is too close to 0, or too large, for this formula"
         )
     return cast(values, like)
 

@@ -46,8 +46,11 @@ def forward(module: ModuleType) -> None:
     places = MOVED[module.__name__.rpartition(".")[2]]
 
     def find(name: str) -> Any:
-        for place in () if name.startswith("__") else places:
-            new = importlib.import_module(f"ddpm_np.{place}")
+        moved = [importlib.import_module(f"ddpm_np.{place}") for place in places]
+        if name == "__all__":
+            names = {name for new in (module, *moved) for name in vars(new)}
+            return sorted(name for name in names if not name.startswith("_"))
+        for new in () if name.startswith("__") else moved:
             if hasattr(new, name):
                 message = f"{module.__name__}.{name} is now {new.__name__}.{name}"
                 warnings.warn(message, DeprecationWarning, stacklevel=2)

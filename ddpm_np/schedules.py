@@ -22,6 +22,7 @@ from ddpm_np._arrays import (
     check_times,
     coefficient,
     cumulative_sum,
+    from_1,
 )
 from ddpm_np._checks import check_integer, check_real, describe
 
@@ -65,7 +66,7 @@ class Schedule:
         c_xt[t] = sqrt(alpha[t]) (1 - alpha_bar[t-1]) / (1 - alpha_bar[t])
         """
         before, now = self.one_minus_alpha_bar[:-1], self.one_minus_alpha_bar[1:]
-        return _from_1(np.sqrt(self.alpha[1:]) * before / now)
+        return _read_only(from_1(np.sqrt(self.alpha[1:]) * before / now))
 
     @functools.cached_property
     def c_x0(self) -> Table:
@@ -74,7 +75,7 @@ class Schedule:
         c_x0[t] = sqrt(alpha_bar[t-1]) (1 - alpha[t]) / (1 - alpha_bar[t])
         """
         now = self.one_minus_alpha_bar[1:]
-        return _from_1(self.sqrt_alpha_bar[:-1] * (self.beta[1:] / now))
+        return _read_only(from_1(self.sqrt_alpha_bar[:-1] * (self.beta[1:] / now)))
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -267,13 +268,8 @@ def _schedule(
     beta: Table, alpha: Table, alpha_bar: Table, log_alpha_bar: Table, one_minus_alpha_bar: Table
 ) -> Schedule:
     before, now = one_minus_alpha_bar[:-1], one_minus_alpha_bar[1:]
-    posterior_variance = _from_1(before / now * beta[1:])  # M2 (25)
+    posterior_variance = from_1(before / now * beta[1:])  # M2 (25)
     return Schedule(beta, alpha, alpha_bar, log_alpha_bar, one_minus_alpha_bar, posterior_variance)
-
-
-def _from_1(entries: Table) -> Table:
-    """A table of entries for t = 1..T; entry 0 is 0."""
-    return _read_only(np.concatenate([[0.0], entries]))
 
 
 def _read_only(table: Table) -> Table:

@@ -28,7 +28,7 @@ from ddpm_np._arrays import (
 )
 from ddpm_np._checks import check_choice, check_integer, check_real, describe
 from ddpm_np.forward import q_sample_unchecked
-from ddpm_np.nn.denoisers import Denoiser, Labels, LossAndGradient, loss_and_gradient
+from ddpm_np.nn.denoisers import Denoiser, Labels, LossAndGradient, check_denoiser, loss_and_gradient
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
 from ddpm_np.nn.tree import Layout, ravel
@@ -94,11 +94,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_schedule(self.schedule)
-        for name, method in (("denoiser", "forward"), ("optimizer", "update")):
-            if not hasattr(getattr(self, name), method):
-                raise TypeError(
-                    f"{name} must have a method {method}, got {describe(getattr(self, name))}"
-                )
+        check_denoiser(self.denoiser)
+        if not hasattr(self.optimizer, "update"):
+            raise TypeError(f"optimizer must have a method update, got {describe(self.optimizer)}")
         check_choice("target", self.target, TARGETS)
         if self.weight is not None:
             table = check_table("weight", self.weight, self.schedule.T)

@@ -16,6 +16,7 @@ SLIDES = [
     *["hierarchy", "samplers", "guidance", "training"],
 ]
 MATHEMATICS = [*GROUND, *SLIDES[:-1]]
+BACKENDS = {"backends", "cupy", "cupy_backends", "numba", "llvmlite", "torch"}
 
 # Its own room apart, which each may import; of the ground and the slides, only what comes before.
 MAY_IMPORT = {
@@ -44,7 +45,7 @@ MODULES = {name_of(path): path for path in sorted((ROOT / "ddpm_np").rglob("*.py
 
 
 def imports(path):
-    """What of this project a file imports, anywhere in it: {"ddpm_np.runs.files", ...}."""
+    """What a file imports, anywhere in it: {"ddpm_np.runs.files", "numpy", ...}."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -54,7 +55,14 @@ def imports(path):
             modules = {f"{node.module}.{alias.name}" for alias in node.names}
             inner = {name for name in modules if name.removeprefix("ddpm_np.") in MODULES}
             found |= inner or {node.module}
-    return {name for name in found if name.partition(".")[0] in ("ddpm_np", "backends")}
+    return found
+
+
+def ours(path):
+    """The addresses inside ddpm_np of what a file imports; nothing it imports may be of a backend."""
+    found = imports(path)
+    assert not {name.partition(".")[0] for name in found} & BACKENDS, f"{path} imports a backend"
+    return {name.removeprefix("ddpm_np").lstrip(".") for name in found if name.startswith("ddpm_np")}
 
 
 def may_import(name, other):
@@ -68,16 +76,37 @@ def may_import(name, other):
 @pytest.mark.parametrize("name", [name for name in MODULES if name])
 def test_a_module_imports_what_its_room_may(name):
     assert name.partition(".")[0] in MAY_IMPORT, f"{name} belongs to no room"
-    for other in imports(MODULES[name]):
-        assert other.startswith("ddpm_np."), f"{name} imports {other}"
-        assert may_import(name, other.removeprefix("ddpm_np.")), f"{name} imports {other}"
+    for other in ours(MODULES[name]):
+        assert may_import(name, other), f"{name} imports {other}"
+
+
+def test_the_package_hands_on_ground_and_slides():
+    assert ours(MODULES[""]) <= {*GROUND, *SLIDES[:-1], "_moved"}
+
+
+def test_modules_by_name_are_imported_in_two_places():
+    """Elsewhere an import that no rule sees could hide."""
+    found = {name for name, path in MODULES.items() if "import_module" in path.read_text()}
+    assert found == {"_moved", "testing.__main__"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "backends").glob("*.py")), ids=lambda path: path.stem)
+def test_backends_know_operations_and_draws(path):
+    known = {name for name in imports(path) if name.startswith("ddpm_np")}
+    for name in known:
+        assert name.startswith("ddpm_np.nn.") or name.removeprefix("ddpm_np.") in GROUND, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_use_addresses_of_today(path):
+    known = {name for name in imports(path) if name.startswith("ddpm_np")}
+    for name in known:
+        assert name.removeprefix("ddpm_np").lstrip(".") in MODULES, name
+        assert "._" not in name, f"{name} is private"
 
 
 def test_no_circle():
-    arrows = {
-        name: {other.removeprefix("ddpm_np.") for other in imports(path)}
-        for name, path in MODULES.items()
-    }
+    arrows = {name: ours(path) for name, path in MODULES.items()}
     while leaves := {name for name, others in arrows.items() if not others & arrows.keys()}:
         arrows = {name: others for name, others in arrows.items() if name not in leaves}
     assert not arrows
@@ -190,3 +219,10 @@ def test_an_old_address_says_the_new_one():
     for nowhere in ("ddpm_np.nowhere", "ddpm_np.nn.batches"):
         with pytest.raises(ModuleNotFoundError, match=nowhere):
             importlib.import_module(nowhere)
+
+
+@pytest.mark.filterwarnings("ignore:ddpm_np:DeprecationWarning")
+def test_a_star_at_an_old_address_brings_what_was_there():
+    names = {}
+    exec("from ddpm_np.images import *; from ddpm_np.posterior import *", names)
+    assert {"digits", "log_snr_schedule", "x0_from_eps", "q_posterior", "TARGETS"} <= names.keys()

@@ -369,13 +369,13 @@ forward.py: two steps lack alpha
 > test_forward.py
 
 schedules.py: (26) with alpha_bar
-- _from_1(np.sqrt(self.alpha[1:])
-+ _from_1(np.sqrt(self.alpha_bar[1:])
+- from_1(np.sqrt(self.alpha[1:])
++ from_1(np.sqrt(self.alpha_bar[1:])
 > test_posterior.py
 
 schedules.py: (26) off by one
-- _from_1(self.sqrt_alpha_bar[:-1]
-+ _from_1(self.sqrt_alpha_bar[1:]
+- from_1(self.sqrt_alpha_bar[:-1]
++ from_1(self.sqrt_alpha_bar[1:]
 > test_posterior.py
 
 targets.py: (28) with a wrong sign
@@ -464,8 +464,8 @@ schedules.py: alpha_bar without logarithm
 > test_schedules.py
 
 schedules.py: beta for beta_tilde (25)
-- _from_1(before / now * beta[1:])
-+ _from_1(beta[1:])
+- from_1(before / now * beta[1:])
++ from_1(beta[1:])
 > test_schedules.py
 
 schedules.py: ramp does not reach its end
@@ -528,3 +528,18 @@ def test_a_package_that_is_not_the_copy_is_no_verdict(tmp_path):
         + (tmp_path / "probe.py").read_text()
     )
     assert run_tests(tmp_path, "test_ops.py")[0] == 9
+
+
+def test_what_is_no_verdict(tmp_path):
+    """A fragment that is not there once, a run without a failure, a failure without a name."""
+    path = tmp_path / "source.py"
+    path.write_text("a = 1\nb = 1\n")
+    for fragment in ("c", "= 1"):
+        with pytest.raises(AssertionError, match=r"must occur once in source\.py"):
+            plant(path, fragment, "")
+    plant(path, "a = 1", "a = 2")
+    assert path.read_text() == "a = 2\nb = 1\n"
+    assert_caught(1, "FAILED tests/test_a.py::test_b - AssertionError")
+    for status, output in ((0, "1 passed"), (2, "FAILED tests/test_a.py"), (1, "no tests ran")):
+        with pytest.raises(AssertionError):
+            assert_caught(status, output)

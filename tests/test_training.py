@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ddpm_np.runs.evaluation import predictor
 from ddpm_np.runs.log import MetricsLog, read_metrics
 from ddpm_np.schedules import scaled_linear_schedule
 from ddpm_np.targets import TARGETS
-from ddpm_np.training import Recipe, init_state, train, train_step
+from ddpm_np.training import Recipe, batch_gradient, init_state, train, train_step
 
 T, BATCH = 25, 16
 SCHEDULE = scaled_linear_schedule(T)
@@ -676,10 +677,36 @@ def test_ctrl_c_does_not_save_a_state_that_diverged(tmp_path, backend, dtype):
     assert stop.done
 
 
+def test_a_batch_is_cut_by_its_rows_and_their_pixels():
+    asked = []
+
+    def in_parts(function, size, pixels):
+        asked.append((size, pixels))
+        yield function(slice(0, size))
+
+    recipe = SimpleNamespace(
+        layout=SimpleNamespace(unravel=lambda flat: flat),
+        weight=None,
+        denoiser=None,
+        loss_and_gradient=lambda *arguments: (1.0, np.zeros(3)),
+    )
+    x_t = np.zeros((4, 6, 5, 2))
+    ops = dataclasses.replace(GENERIC, in_parts=in_parts)
+    batch_gradient(recipe, np.zeros(3), x_t, np.ones(4, int), None, x_t, ops)
+    assert asked == [(4, 30)]
+
+
 def test_parts_that_do_not_fit_are_refused():
     recipe = make_recipe()
     with pytest.raises(ValueError, match=f"denoiser must be made for the schedule's T = {T}, got T = 7"):
         dataclasses.replace(recipe, denoiser=MLPDenoiser(2, 7))
+    with pytest.raises(TypeError, match="denoiser must have a method forward, got NoneType"):
+        dataclasses.replace(recipe, denoiser=None)
+    unaware = SimpleNamespace(forward=lambda params, x_t, t, ops: None)
+    with pytest.raises(
+        TypeError, match=r"forward\(params, x_t, t, ops, labels\), got .* \(params, x_t, t, ops\)"
+    ):
+        dataclasses.replace(recipe, denoiser=unaware)
     with pytest.raises(TypeError, match="optimizer must have a method update, got NoneType"):
         dataclasses.replace(recipe, optimizer=None)
     with pytest.raises(TypeError, match=r"schedule must be a ddpm_np\.Schedule"):

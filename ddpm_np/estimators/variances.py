@@ -24,7 +24,6 @@ from ddpm_np._arrays import (
     Predictor,
     Table,
     array_namespace,
-    ask,
     check_arrays,
     check_finite,
     noise_function,
@@ -139,6 +138,6 @@ def _mean_squares(
     for t in range(1, T + 1):
         eps = draw(t)
         x_t = q_sample_unchecked(schedule, x0, t, eps)
-        eps_theta = predicted_eps(schedule, x_t, t, ask(predict, x_t, t), target)
+        eps_theta = predicted_eps(schedule, x_t, t, predict(x_t, t), target)
         means.append(xp.mean(part(eps, eps_theta) ** 2))
     return np.concatenate([[0.0], to_host(array_namespace(x0).stack(means))])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Samples, Table, check_arrays, check_table, device
+from ddpm_np._arrays import Array, Samples, Table, check_arrays, check_table, device, from_1
 from ddpm_np._checks import check_integer, describe
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.exact._gaussian import finite_array, gaussian_points
@@ -127,7 +127,7 @@ class LinearGaussianChain:
         variance += s.beta[1:] * np.sum(A**2, axis=(1, 2))
         sigma2 = self.sigma2[1:, None]
         steps = -0.5 * ((error + variance[:, None]) / sigma2 + self.d * (np.log(sigma2) + LOG_2PI))
-        return _from_1(steps)
+        return from_1(steps)
 
     def elbo_expanded(self, x0: Samples) -> Table:
         """Exact bound from its expanded form, M2 (6); equals ``elbo(x0).total``.
@@ -154,7 +154,7 @@ class LinearGaussianChain:
         white, white_gain, white_offset = self._whitened_posterior()
         K, root = np.linalg.solve(white, white_gain), np.linalg.inv(white)
         k = (root @ white_offset[..., None])[..., 0]
-        return _from_1(K), _from_1(k), _from_1(root @ _transposed(root))
+        return from_1(K), from_1(k), from_1(root @ _transposed(root))
 
     def posterior_log_density(self, path: Array) -> Table:
         """Log p_theta(x_{1:T} | x_0) of paths, shape (T + 1, B, d)."""
@@ -247,11 +247,6 @@ class LinearGaussianChain:
 def _scaled_identity(scale: Table, d: int) -> Table:
     """scale[t] I, shape (len(scale), d, d)."""
     return scale[:, None, None] * np.eye(d)
-
-
-def _from_1(table: NDArray[Any]) -> NDArray[Any]:
-    """Prepend the entry for t = 0."""
-    return np.concatenate([np.zeros_like(table[:1]), table])
 
 
 def _transposed(matrices: NDArray[Any]) -> NDArray[Any]:

@@ -1,11 +1,8 @@
 """The best model of Gaussian data, as a chain, and its best reverse variances."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from ddpm_np._arrays import Table
+from ddpm_np._arrays import Table, from_1
 from ddpm_np.exact._gaussian import principal_axes
 from ddpm_np.exact.chains import LinearGaussianChain
 from ddpm_np.schedules import Schedule, check_schedule
@@ -25,8 +22,8 @@ def gaussian_data_chain(
     """
     T, (centre, axes, _) = check_schedule(schedule).T, principal_axes(mean, covariance)
     variances = _diffused_variances(schedule, covariance)
-    ratios = _from_1(np.sqrt(schedule.alpha[1:, None]) * variances[:-1] / variances[1:])
-    shifts = _from_1(schedule.sqrt_alpha_bar[:T, None] * schedule.beta[1:, None] / variances[1:])
+    ratios = from_1(np.sqrt(schedule.alpha[1:, None]) * variances[:-1] / variances[1:])
+    shifts = from_1(schedule.sqrt_alpha_bar[:T, None] * schedule.beta[1:, None] / variances[1:])
     slopes, offsets = (axes * ratios[:, None]) @ axes.T, (shifts * (centre @ axes)) @ axes.T
     return LinearGaussianChain(schedule, slopes, offsets, sigma2)
 
@@ -43,15 +40,10 @@ def optimal_variance_gaussian(schedule: Schedule, covariance: Table) -> Table:
     """
     variances = _diffused_variances(check_schedule(schedule), covariance)
     ratios = np.mean(variances[:-1] / variances[1:], axis=1)
-    return _from_1(schedule.beta[1:] * ratios)
+    return from_1(schedule.beta[1:] * ratios)
 
 
 def _diffused_variances(schedule: Schedule, covariance: Table) -> Table:
     """Eigenvalues of C_t, shape (T + 1, d)."""
     _, _, variances = principal_axes(np.zeros(len(np.atleast_1d(covariance))), covariance)
     return schedule.alpha_bar[:, None] * variances + schedule.one_minus_alpha_bar[:, None]
-
-
-def _from_1(table: NDArray[Any]) -> NDArray[Any]:
-    """Prepend the entry for t = 0."""
-    return np.concatenate([np.zeros_like(table[:1]), table])
