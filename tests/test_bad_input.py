@@ -504,7 +504,10 @@ def test_import_is_light():
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ddpm.__all__)
+ALIASES = {"Array", "Noise", "Predictor", "Table"}  # of types: their text stands where they are defined
+
+
+@pytest.mark.parametrize("name", sorted(set(ddpm.__all__) - ALIASES))
 def test_public_names_are_documented(name):
     value = getattr(ddpm, name)
     documentation = inspect.getdoc(value)
