@@ -154,8 +154,10 @@ def test_one_pixel_is_exact_with_tails_at_the_edges(mean):
 def test_independent_pixels_are_exact():
     images = every_image(3, 2)
     model = one([0.7, 2.0], np.diag([0.5, 1.2]))
-    pixels = [rounded_log_prob(one(m, s), np.arange(3)[:, None], 3, 1, rng())
-              for m, s in ((0.7, 0.5), (2.0, 1.2))]  # fmt: skip
+    pixels = [
+        rounded_log_prob(one(m, s), np.arange(3)[:, None], 3, 1, rng())
+        for m, s in ((0.7, 0.5), (2.0, 1.2))
+    ]
     expected = pixels[0][images[:, 0]] + pixels[1][images[:, 1]]
     np.testing.assert_allclose(rounded_log_prob(model, images, 3, 4, rng()), expected, rtol=1e-10)
 
@@ -167,12 +169,15 @@ def test_correlated_pixels_are_scipy_s_boxes_and_sum_to_one():
     low = np.where(images == 0, -np.inf, images)
     high = np.where(images == 2, np.inf, images + 1.0)
     exact = sum(
-        weight * np.array([
-            multivariate_normal(mean, covariance).cdf(b, lower_limit=a)
-            for a, b in zip(low, high, strict=True)
-        ])
+        weight
+        * np.array(
+            [
+                multivariate_normal(mean, covariance).cdf(b, lower_limit=a)
+                for a, b in zip(low, high, strict=True)
+            ]
+        )
         for weight, mean, covariance in zip(*model, strict=True)
-    )  # fmt: skip
+    )
     found = np.exp(rounded_log_prob(model, images, 3, 20_000, rng()))
     np.testing.assert_allclose(found, exact, rtol=0.05, atol=1e-4)
     assert np.sum(found) == pytest.approx(1.0, abs=0.005)
@@ -237,8 +242,13 @@ def test_every_baseline_is_fitted_chosen_and_scored(monkeypatch):
     monkeypatch.setattr(baselines, "RIDGES", (1e-3,))
     images = np.concatenate([clipped_data(120), clipped_data(120)], axis=1)
     found = [*fit_baselines(images[:70], images[70:95], images[95:], 5)]
-    names = ["histograms of pixels", "mixture of histograms", "Gaussian, dequantised",
-             "mixture of Gaussians, dequantised", "mixture of Gaussians, rounded"]  # fmt: skip
+    names = [
+        "histograms of pixels",
+        "mixture of histograms",
+        "Gaussian, dequantised",
+        "mixture of Gaussians, dequantised",
+        "mixture of Gaussians, rounded",
+    ]
     if importlib.util.find_spec("sklearn") is None:
         names = names[:3]
     assert [baseline.name for baseline in found] == names
@@ -253,8 +263,10 @@ def test_every_baseline_is_fitted_chosen_and_scored(monkeypatch):
 
 def test_the_test_images_choose_nothing():
     images = clipped_data(120)
-    one, other = (next(fit_baselines(images[:70], images[70:95], test, 5))
-                  for test in (images[95:], images[95:] * 0))  # fmt: skip
+    one, other = (
+        next(fit_baselines(images[:70], images[70:95], test, 5))
+        for test in (images[95:], images[95:] * 0)
+    )
     assert one.settings == other.settings
 
 

@@ -302,8 +302,9 @@ def test_another_version_is_named(path):
     arrays, about = read_archive(path)
     text = json.dumps({**about, "format": "ddpm-np checkpoint 2"})
     np.savez(path, about=np.array(text), **arrays)
-    assert refusal(path).endswith("has format 'ddpm-np checkpoint 2', this version reads "
-                                  "'ddpm-np checkpoint 1'")  # fmt: skip
+    assert refusal(path).endswith(
+        "has format 'ddpm-np checkpoint 2', this version reads 'ddpm-np checkpoint 1'"
+    )
 
 
 @pytest.mark.parametrize("name", ["beta", "loss_sum", "params/weight", "adam_v/hidden_bias"])

@@ -106,10 +106,15 @@ def test_runs_everywhere_and_sums_over_features(lib, dtype):
     ours = discretised_gaussian(256)(lib.array(x0, dtype), lib.array(mean, dtype), 0.003)
     assert ours.dtype == getattr(lib.xp, dtype)
     exact = [
-        float(sum(reference(int(k[b, i, j]), 256, float(mean[b, i, j]), math.sqrt(0.003))
-                  for i in range(2) for j in range(3)))
+        float(
+            sum(
+                reference(int(k[b, i, j]), 256, float(mean[b, i, j]), math.sqrt(0.003))
+                for i in range(2)
+                for j in range(3)
+            )
+        )
         for b in range(5)
-    ]  # fmt: skip
+    ]
     np.testing.assert_allclose(lib.host(ours), exact, rtol=2e-7 if dtype == "float32" else 1e-11)
 
 

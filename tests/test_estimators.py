@@ -76,22 +76,28 @@ def one_sample_moments(schedule, predict, x, sigma2):
     """By time, exact for linear denoisers; x is one number."""
     nodes, weights = tensor_rule(1)
     x0 = np.full_like(nodes, x)
-    return np.array([
-        moments(one_sample_estimate(schedule, predict, x0, t, noise=nodes, sigma2=sigma2), weights)
-        for t in range(1, schedule.T + 1)
-    ]).T  # fmt: skip
+    return np.array(
+        [
+            moments(one_sample_estimate(schedule, predict, x0, t, noise=nodes, sigma2=sigma2), weights)
+            for t in range(1, schedule.T + 1)
+        ]
+    ).T
 
 
 def two_sample_moments(schedule, predict, x, sigma2):
     nodes, weights = tensor_rule(2)
     x0, n = np.full((len(nodes), 1), x), nodes.T[:, :, None]
-    return np.array([
-        moments(
-            two_sample_estimate(schedule, predict, x0, t, noise=n[0], step_noise=n[1], sigma2=sigma2),
-            weights,
-        )
-        for t in range(1, schedule.T + 1)
-    ]).T  # fmt: skip
+    return np.array(
+        [
+            moments(
+                two_sample_estimate(
+                    schedule, predict, x0, t, noise=n[0], step_noise=n[1], sigma2=sigma2
+                ),
+                weights,
+            )
+            for t in range(1, schedule.T + 1)
+        ]
+    ).T
 
 
 def chain_estimates(schedule, predict, x, sigma2):
@@ -152,11 +158,12 @@ def test_law_of_total_variance(x):
     mean_2, two = two_sample_moments(SHORT, predict, x, sigma2)
     nodes, weights = tensor_rule(1)
     added = [
-        weights @ two_sample_conditional_variance(
+        weights
+        @ two_sample_conditional_variance(
             SHORT, predict, np.full_like(nodes, x), t, noise=nodes, sigma2=sigma2
         )
         for t in range(1, 5)
-    ]  # fmt: skip
+    ]
     np.testing.assert_allclose(two, one + added, rtol=1e-12)
     np.testing.assert_allclose(mean_1 - mean_2, SHORT.T * posterior_entropy(SHORT, 1)[1:], atol=1e-13)
     assert added[0] == 0.0
@@ -209,14 +216,16 @@ def test_expectations_are_equal_for_a_nonlinear_denoiser():
         t = rng.integers(1, 26, 60)
         noise = rng.standard_normal((4, *x0.shape))
         chain = rng.standard_normal((26, *x0.shape))
-        means.append([
-            t_sample_estimate(schedule, predict, x0, noise=chain, sigma2=sigma2).mean(),
-            two_sample_estimate(
-                schedule, predict, x0, t, noise=noise[0], step_noise=noise[1], sigma2=sigma2
-            ).mean(),
-            one_sample_estimate(schedule, predict, x0, t, noise=noise[2], sigma2=sigma2).mean()
-            - entropy_constant(schedule, 1),
-        ])  # fmt: skip
+        means.append(
+            [
+                t_sample_estimate(schedule, predict, x0, noise=chain, sigma2=sigma2).mean(),
+                two_sample_estimate(
+                    schedule, predict, x0, t, noise=noise[0], step_noise=noise[1], sigma2=sigma2
+                ).mean(),
+                one_sample_estimate(schedule, predict, x0, t, noise=noise[2], sigma2=sigma2).mean()
+                - entropy_constant(schedule, 1),
+            ]
+        )
     means = np.array(means)
     for i, j in itertools.combinations(range(3), 2):
         difference = means[:, i] - means[:, j]
@@ -249,11 +258,9 @@ def test_decoder_is_used_at_t_1_only():
     ]
     np.testing.assert_array_equal(pair[0] == pair[1], ~first)
     chains = [
-        t_sample_estimate(
-            SHORT, predict, x0, noise=lambda t: noise, sigma2=sigma2, decoder=decoder
-        )
+        t_sample_estimate(SHORT, predict, x0, noise=lambda t: noise, sigma2=sigma2, decoder=decoder)
         for decoder in (discretised_gaussian(3), gaussian_decoder)
-    ]  # fmt: skip
+    ]
     x_1 = q_step(SHORT, x0, 1, noise)
     mean = model_mean(SHORT, x_1, 1, predict(x_1, 1))
     gain = discretised_gaussian(3)(x0, mean, sigma2[1]) - gaussian_decoder(x0, mean, sigma2[1])

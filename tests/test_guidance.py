@@ -119,8 +119,9 @@ def test_clipping_leaves_predictions_within_the_range_alone(target):
         np.testing.assert_allclose(
             model_mean(SCHEDULE, x_t, t, found, "x0"),
             model_mean(SCHEDULE, x_t, t, truth, target),
-            rtol=1e-6, atol=1e-6,
-        )  # fmt: skip
+            rtol=1e-6,
+            atol=1e-6,
+        )
 
 
 def test_clipping_cuts_at_the_range(lib, dtype):

@@ -98,8 +98,10 @@ BAD_FILES = {
     "npy that overflows": (npy(IMAGES, **{**HUGE, "shape": (2**40, 2**40)}), "more than"),
     "npy of negative size": (npy(IMAGES, **{**HUGE, "shape": (-1, 8)}), "takes -64 bytes"),
     "npy of another version": (b"\x93NUMPY\x09\x00" + npy(IMAGES)[8:], "version"),
-    "npy with code for a header": (b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').abort()" + b" " * 8,
-                                   "cannot be read"),
+    "npy with code for a header": (
+        b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').abort()" + b" " * 8,
+        "cannot be read",
+    ),
     "npy with a long header": (b"\x93NUMPY\x02\x00\x00\x00\x10\x00" + b" " * 2**20, "cannot be read"),
     "npz cut": (zipped("images.npy", npy(IMAGES))[:-40], "cannot be read"),
     "npz of text": (zipped("images.npy", b"no images here"), "cannot be read"),
@@ -107,7 +109,7 @@ BAD_FILES = {
     "npz, empty": (b"PK\x05\x06" + bytes(18), "has no array 'images': it has nothing"),
     "npz of 10 GiB, cut": (zipped("images.npy", npy(IMAGES, **HUGE)), "more than"),
     "npz cut inside": (zipped("images.npy", npy(IMAGES)[:-1]), "the file has 1919"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD_FILES)

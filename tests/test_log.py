@@ -224,9 +224,16 @@ except OSError as error:
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "every", "at_most"), [(0, 1000, 100, 10), (0, 15_000, 100, 10), (0, 7, 1, 7),
-                                            (937, 1000, 1, 11), (0, 30, 30, 1), (500, 600, 100, 1)]
-)  # fmt: skip
+    ("first", "last", "every", "at_most"),
+    [
+        (0, 1000, 100, 10),
+        (0, 15_000, 100, 10),
+        (0, 7, 1, 7),
+        (937, 1000, 1, 11),
+        (0, 30, 30, 1),
+        (500, 600, 100, 1),
+    ],
+)
 def test_elsewhere_about_ten_plain_lines(capsys, first, last, every, at_most):
     progress = Progress("training", first, last)
     for step in range(first + 1, last + 1):

@@ -142,9 +142,14 @@ def test_the_bound_waits_only_at_its_ends(waits, name, decoder, target):
     """To look at x0, for the prior warning, and, if x0 must be on a grid, once at t = 1."""
     x0 = asarray(np.zeros((BATCH, *NETWORKS[name][1])))
     terms = ddpm.elbo_decomposition(
-        SCHEDULE, predictor_of(name), x0,
-        noise=lambda t: x0, sigma2=SIGMA2, decoder=decoder, target=target,
-    )  # fmt: skip
+        SCHEDULE,
+        predictor_of(name),
+        x0,
+        noise=lambda t: x0,
+        sigma2=SIGMA2,
+        decoder=decoder,
+        target=target,
+    )
     grid = [] if decoder is ddpm.gaussian_decoder else ["bool"]
     assert waits == ["check_finite", *grid, "warn_of_prior"]
     assert terms.total.shape == (BATCH,)

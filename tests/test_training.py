@@ -428,11 +428,16 @@ def test_reports_and_saves_when_it_says(steps):
 
     calls, drawn = [], []
     end = train(
-        recipe, start(recipe, numpy, "float64"),
-        lambda step: (drawn.append(step), draw(step))[1], GENERIC, steps=steps,
-        report=lambda step, loss: calls.append(("report", step, loss)), report_every=5,
-        save=lambda state: calls.append(("save", state.step, state)), save_every=10,
-    )  # fmt: skip
+        recipe,
+        start(recipe, numpy, "float64"),
+        lambda step: (drawn.append(step), draw(step))[1],
+        GENERIC,
+        steps=steps,
+        report=lambda step, loss: calls.append(("report", step, loss)),
+        report_every=5,
+        save=lambda state: calls.append(("save", state.step, state)),
+        save_every=10,
+    )
     assert drawn == list(range(steps))
     assert end.params.tobytes() == state.params.tobytes()
     last = [("report", 23), ("save", 23)] if steps == 23 else []
@@ -501,9 +506,16 @@ class Run:
             hook("after the save", state.step)
 
         return train(
-            self.recipe, state, hooked_draw, ops or self.backend.ops,
-            steps=steps, report=report, report_every=REPORT, save=save, save_every=SAVE,
-        )  # fmt: skip
+            self.recipe,
+            state,
+            hooked_draw,
+            ops or self.backend.ops,
+            steps=steps,
+            report=report,
+            report_every=REPORT,
+            save=save,
+            save_every=SAVE,
+        )
 
     def load(self):
         def asarray(values):
@@ -526,9 +538,15 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path, backend, dtype, k):
 def test_where_a_run_stops_does_not_show_in_its_state(backend, dtype):
     recipe, draw, seen = make_recipe(), make_draw(backend, dtype), {}
     train(
-        recipe, start(recipe, backend, dtype), draw, backend.ops, steps=12, report_every=5,
-        save=lambda state: seen.update({state.step: state}), save_every=1,
-    )  # fmt: skip
+        recipe,
+        start(recipe, backend, dtype),
+        draw,
+        backend.ops,
+        steps=12,
+        report_every=5,
+        save=lambda state: seen.update({state.step: state}),
+        save_every=1,
+    )
     for k in (4, 5, 7):
         stopped = train(
             recipe, start(recipe, backend, dtype), draw, backend.ops, steps=k, report_every=5
@@ -602,9 +620,14 @@ def test_ctrl_c_does_not_save_what_is_saved():
     draw, stop = make_draw(numpy, "float64"), Interrupt("draw", 8)
     with pytest.raises(KeyboardInterrupt):
         train(
-            recipe, start(recipe, numpy, "float64"), lambda step: (stop("draw", step), draw(step))[1],
-            GENERIC, steps=10, save=lambda state: saves.append(state.step), save_every=4,
-        )  # fmt: skip
+            recipe,
+            start(recipe, numpy, "float64"),
+            lambda step: (stop("draw", step), draw(step))[1],
+            GENERIC,
+            steps=10,
+            save=lambda state: saves.append(state.step),
+            save_every=4,
+        )
     assert saves == [4, 8]
 
 
@@ -642,9 +665,15 @@ def test_a_nan_in_the_data_is_an_error_at_the_next_report(backend, dtype):
     saves = []
     with pytest.raises(FloatingPointError, match="by step 10"):
         train(
-            recipe, start(recipe, backend, dtype), poisoned, backend.ops, steps=20,
-            report_every=5, save=saves.append, save_every=5,
-        )  # fmt: skip
+            recipe,
+            start(recipe, backend, dtype),
+            poisoned,
+            backend.ops,
+            steps=20,
+            report_every=5,
+            save=saves.append,
+            save_every=5,
+        )
     assert [state.step for state in saves] == [5]
 
 
@@ -670,10 +699,13 @@ def test_ctrl_c_does_not_save_a_state_that_diverged(tmp_path, backend, dtype):
     stop = Interrupt("draw", 11)
     with pytest.raises(KeyboardInterrupt):
         train(
-            run.recipe, start(run.recipe, backend, dtype),
+            run.recipe,
+            start(run.recipe, backend, dtype),
             lambda step: (stop("draw", step), make_draw(backend, dtype)(step))[1],
-            backend.ops, steps=20, save=pytest.fail,
-        )  # fmt: skip
+            backend.ops,
+            steps=20,
+            save=pytest.fail,
+        )
     assert stop.done
 
 

@@ -178,9 +178,12 @@ def test_swiss_roll_gap_is_closed():
         -elbo_decomposition(schedule, predict, test, noise=noise(3), sigma2=sigma2).total.mean()
         - law.entropy()
         for sigma2 in (
-            fitted, analytic, reverse_variance(schedule, "beta"), reverse_variance(schedule, "posterior")
+            fitted,
+            analytic,
+            reverse_variance(schedule, "beta"),
+            reverse_variance(schedule, "posterior"),
         )
-    ]  # fmt: skip
+    ]
     assert abs(gaps[0] - gaps[1]) < 0.02
     assert 0.3 < gaps[0] < 0.6
     assert gaps[0] < gaps[2] - 0.1
@@ -202,9 +205,7 @@ def test_does_not_depend_on_what_is_predicted(target):
     }
     error = np.array([0.0, *(np.mean(shift[t] ** 2) for t in truth)])
     expected = variance_from_eps_error(SHORT, error)
-    told = {
-        t: training_target(SHORT, x0 + 0.3 * wrong, t, noise - shift[t], target) for t in truth
-    }  # fmt: skip
+    told = {t: training_target(SHORT, x0 + 0.3 * wrong, t, noise - shift[t], target) for t in truth}
     ours = optimal_variance(SHORT, lambda x_t, t: told[t], x0, noise=lambda t: noise, target=target)
     np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
@@ -214,9 +215,7 @@ def test_runs_everywhere(lib, dtype, function):
     rng = np.random.default_rng(0)
     x0, noise = rng.standard_normal((6, 2, 2)), rng.standard_normal((5, 6, 2, 2))
     wanted = function(SHORT, lambda x_t, t: 0.4 * x_t, x0, noise=noise)
-    ours = function(
-        SHORT, lambda x_t, t: 0.4 * x_t, lib.array(x0, dtype), noise=lib.array(noise, dtype)
-    )  # fmt: skip
+    ours = function(SHORT, lambda x_t, t: 0.4 * x_t, lib.array(x0, dtype), noise=lib.array(noise, dtype))
     assert isinstance(ours, np.ndarray)
     assert ours.dtype == np.float64
     np.testing.assert_allclose(ours, wanted, rtol=1e-5 if dtype == "float32" else 1e-13)

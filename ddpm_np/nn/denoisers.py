@@ -169,9 +169,13 @@ class MLPDenoiser:
         weight, time_weight = draw(d, n), draw(size, n)
         hidden_weight, out_weight = draw(layers, n, n), draw(n, d)
         return MLPParams(
-            *(weight, time_weight, np.zeros(n)),
-            *(hidden_weight, np.zeros((layers, n))),
-            *(out_weight, np.zeros(d)),
+            weight=weight,
+            time_weight=time_weight,
+            bias=np.zeros(n),
+            hidden_weight=hidden_weight,
+            hidden_bias=np.zeros((layers, n)),
+            out_weight=out_weight,
+            out_bias=np.zeros(d),
         )
 
     def forward(

@@ -72,8 +72,10 @@ def comparison(results: dict[str, Any], threads: int) -> list[str]:
         ]
 
     pairs = [pair for pair in RATIOS[results["device"]] if set(pair) <= set(names)]
-    short = {name: label.replace("PyTorch ", "").replace("PyTorch, ", "") for name, label in
-             results["contenders"].items()}  # fmt: skip
+    short = {
+        name: label.replace("PyTorch ", "").replace("PyTorch, ", "")
+        for name, label in results["contenders"].items()
+    }
     heads = [f"{short[one]} / {short[other]}" for one, other in pairs]
     found = [
         heading(results, threads),
