@@ -25,7 +25,7 @@ help:
 	@echo 'make test-peers  the same against PyTorch, which is installed for it'
 	@echo 'make bench       time it beside PyTorch, on an idle machine (a quarter of an hour)'
 	@echo 'make bench-gpu   the same on an NVIDIA GPU'
-	@echo 'make format      rewrite the sources in the project'"'"'s style'
+	@echo 'make format      rewrite the sources in the project'"'"'s style, and set the links of docs/equations.md'
 	@echo 'make clean       remove what these made, except runs/'
 
 demo: $(VENV)/.demo
@@ -53,6 +53,7 @@ bench-gpu: $(VENV)/.peers
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python tests/map_links.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -84,7 +84,7 @@ def warn_of_prior(schedule: Schedule, L_T: Array) -> None:
 
 
 def middle_term(schedule: Schedule, x0: Array, x_t: Array, t: int, mean: Array, sigma2: Table) -> Array:
-    """L_{t-1} for one draw of x_t, M2 (14), (15), (16), (17), (18).
+    """L_{t-1} for one draw of x_t, M2 (14), M2 (15), M2 (16), M2 (17), M2 (18).
 
         L_{t-1} = -KL(q(x_{t-1} | x_t, x_0) || N(mean, sigma2[t] I))
 
@@ -167,7 +167,7 @@ def elbo_decomposition(
     L = xp.stack(rows)
     L_T = prior_term(schedule, x0)
     warn_of_prior(schedule, L_T)
-    return Elbo(L_T, L, L_0, L_T + xp.sum(L, axis=0) + L_0)
+    return Elbo(L_T, L, L_0, L_T + xp.sum(L, axis=0) + L_0)  # M2 (19)
 
 
 def bits_per_dim(nll: Array | float, dimensions: int) -> Array | float:

@@ -129,7 +129,7 @@ def elbo_path_terms(schedule: Schedule, path: Array, mean: MeanFunction, sigma2:
     for t in range(2, T + 1):
         rows.append(_log_p_step(path, mean, variances, t) - _log_q_posterior(schedule, path, t))
     L = xp.stack(rows)
-    return Elbo(L_T, L, L_0, L_T + xp.sum(L, axis=0) + L_0)
+    return Elbo(L_T, L, L_0, L_T + xp.sum(L, axis=0) + L_0)  # M2 (10)
 
 
 def elbo_integrand_consistency(

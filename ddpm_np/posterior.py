@@ -23,7 +23,7 @@ def posterior_mean_coefficients(schedule: Schedule, t: Array | int) -> tuple[Tab
 
 
 def q_posterior(schedule: Schedule, x0: Array, x_t: Array, t: Array | int) -> tuple[Array, Array]:
-    """Mean and variance of q(x_{t-1} | x_t, x_0), M2 (24), (25), (26); x0 and 0 at t = 1.
+    """Mean and variance of q(x_{t-1} | x_t, x_0), M2 (24), M2 (25), M2 (26); x0 and 0 at t = 1.
 
         mean     = sqrt(alpha[t]) (1 - alpha_bar[t-1]) / (1 - alpha_bar[t]) * x_t
                  + sqrt(alpha_bar[t-1]) (1 - alpha[t]) / (1 - alpha_bar[t]) * x0
@@ -52,6 +52,6 @@ def posterior_mean_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps:
 
 def posterior_mean_from_eps_unchecked(schedule: Schedule, x_t: Array, t: Times, eps: Array) -> Array:
     """Compute :func:`posterior_mean_from_eps` for checked arguments, M2 (29) and (34)."""
-    root_alpha = np.sqrt(schedule.alpha[t])  # by which both coefficients are divided
+    root_alpha = np.sqrt(schedule.alpha[t])  # (29) multiplied out: both coefficients are divided by it
     scale = schedule.beta[t] / schedule.sqrt_one_minus_alpha_bar[t] / root_alpha
     return coefficient(1.0 / root_alpha, x_t) * x_t - coefficient(scale, x_t) * eps

@@ -42,7 +42,7 @@ class Schedule:
     one_minus_alpha_bar: Table
     """The variance of q(x_t | x_0), without cancellation."""
     posterior_variance: Table
-    """beta_tilde_t, M2 (25); 0 at t = 0 and t = 1."""
+    """beta_tilde_t = (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t) * beta_t, M2 (25); 0 at t = 1."""
 
     @property
     def T(self) -> int:

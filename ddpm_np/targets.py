@@ -30,7 +30,7 @@ def x0_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps: Array) -> A
     """
     t, c = at(schedule, t, x_t=x_t, eps=eps)
     with np.errstate(over="ignore"):  # c refuses infinity with a clear message
-        inverse_signal = np.exp(-0.5 * schedule.log_alpha_bar[t])
+        inverse_signal = np.exp(-0.5 * schedule.log_alpha_bar[t])  # 1 / sqrt(alpha_bar[t])
     sigma = schedule.sqrt_one_minus_alpha_bar[t]
     return c(inverse_signal) * x_t - c(sigma * inverse_signal) * eps
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ddpm_np.nn.ops import GENERIC, Ops
+from tests.map_links import with_lines
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -75,13 +76,17 @@ def test_cited_name_exists(name):
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_links_of_a_row_lead_to_the_code(row):
-    links = re.findall(r"\[`([\w.:]+)`\]\(\.\./([\w/.]+)\)", row[3] + row[4])
+    links = re.findall(r"\[`([\w.:]+)`\]\(\.\./([\w/.]+)#L\d+\)", row[3] + row[4])
     assert len(links) == len(re.findall(r"`(?:ddpm_np|test_)\w*\.", row[3] + row[4]))
     for name, path in links:
         if name.startswith("ddpm_np."):
             assert look_up(name)[1] == ROOT / path
         else:
             assert path == f"tests/{name.partition('::')[0]}"
+
+
+def test_links_of_the_map_lead_to_the_lines():
+    assert with_lines(EQUATIONS) == EQUATIONS, "definitions have moved: make format"
 
 
 def defined_tests(path: Path) -> set[str]:

@@ -65,6 +65,7 @@ def test_prior_term_is_the_formula(schedule, x0):
 
 @pytest.mark.parametrize("x0", [-2.0, 0.0, 0.7])
 def test_prior_term_by_quadrature(x0):
+    """(36), by quadrature."""
     mean = math.sqrt(MILD.alpha_bar[-1]) * x0
     sigma = math.sqrt(MILD.one_minus_alpha_bar[-1])
     q, p = stats.norm(mean, sigma), stats.norm()

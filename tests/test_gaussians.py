@@ -171,6 +171,7 @@ def test_kl_is_not_negative(pair, v1, v2):
     st.floats(-2.0, 2.0), st.floats(0.05, 3.0), st.floats(-2.0, 2.0), st.floats(0.05, 3.0), means, means
 )
 def test_lemma_37_by_quadrature(a, s2, b, t2, x, z):
+    """(37): the integral over y, by trapezoids."""
     slope, variance = marginalise(a, s2, b, t2)
     # Trapezoids are exact for a Gaussian once they are finer than its width, which is at least
     # that of s2 = 0.05 seen at slope 2.

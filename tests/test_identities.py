@@ -20,11 +20,11 @@ EXACT = 1e-10  # relative; for what is exact up to rounding
 SEEDS = range(200)
 LIMIT = 4.5  # standard errors
 PATHWISE = [
-    identities.expanded_residual,
-    identities.bayes_form_residual,
-    identities.telescoping_residual,
-    identities.consistency_residual,
-    identities.hierarchy_residual,
+    identities.expanded_residual,  # (3) = (6)
+    identities.bayes_form_residual,  # (6) = (9)
+    identities.telescoping_residual,  # (9) = (10)
+    identities.consistency_residual,  # L 6.1 = (6)
+    identities.hierarchy_residual,  # L 2.2 = (6)
 ]
 FORMS = {
     "mean": identities.mean_form_residual,
@@ -47,6 +47,7 @@ def largest(*arrays):
 @settings(max_examples=1000)
 @given(chains(), st.integers(0, 2**32), st.sampled_from([0.1, 1.0, 5.0]))
 def test_gap_and_decomposition(chain, seed, size):
+    """(3): log p = ELBO + KL; and (6) = (19)."""
     x0 = size * np.random.default_rng(seed).standard_normal((4, chain.d))
     # The largest of the three in the identity, to within a factor of two.
     scale = largest(chain.log_density(x0), chain.elbo(x0).total)
@@ -68,6 +69,7 @@ def test_marginalisation_in_closed_form(chain):
 @given(chains(max_T=20))
 @ignore_prior
 def test_elbo_decomposition_averages_to_the_closed_form(chain):
+    """(19), with its expectations taken exactly."""
     x0 = observations(chain, 3)
     exact = chain.elbo(x0)
     for residual, term in zip(terms.elbo_decomposition_residual(chain, x0), exact, strict=True):
@@ -102,6 +104,7 @@ def log_scale(schedule, path, sigma2):
 @pytest.mark.parametrize("identity", PATHWISE)
 @given(points(), st.sampled_from(["posterior", "beta", "unit"]))
 def test_forms_of_the_integrand(identity, case, kind):
+    """(3) = (6) = (9) = (10), one identity for each case of PATHWISE."""
     schedule, path = case
     sigma2 = reverse_variance(schedule, kind)
     residual = identity(schedule, path, bent, sigma2)
@@ -120,6 +123,7 @@ def test_forms_of_the_integrand_relatively(identity, T):
 
 @given(points())
 def test_reversal(case):
+    """(11), (12), (13): both factorisations of q."""
     schedule, path = case
     residual = identities.reversal_residual(schedule, path)
     assert np.all(np.abs(residual) <= 1e-14 * log_scale(schedule, path, schedule.beta))
@@ -189,6 +193,7 @@ def test_terms_by_quadrature(chain, x0):
 @pytest.mark.parametrize("t", [2, 5, 10])
 @pytest.mark.parametrize("kind", ["posterior", "beta", "unit"])
 def test_marginalisation_by_quadrature(mean, t, kind):
+    """(14) = (15) = (16) = (17) = (18), by quadrature over x_{t-1} and x_t."""
     sigma2 = reverse_variance(MILD, kind)
     for x0 in (-1.3, 0.0, 0.7):
         residual = terms.marginalisation_quadrature_residual(MILD, x0, t, mean, sigma2)

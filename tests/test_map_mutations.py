@@ -28,7 +28,9 @@ def pairs():
     """Each function of the table with its module, and the tests of its row."""
     for numbers, _, _, functions, tests in ROWS:
         cited = re.findall(r"`(test_\w+\.py::test_\w+)`", tests)
-        for name, module in re.findall(r"`ddpm_np\.([\w.]+)`\]\(\.\./ddpm_np/([\w/]+\.py)\)", functions):
+        for name, module in re.findall(
+            r"`ddpm_np\.([\w.]+)`\]\(\.\./ddpm_np/([\w/]+\.py)#L\d+\)", functions
+        ):
             inside = re.sub(r"^(?:[a-z]\w*\.)*(?=\w)", "", name)  # without modules: q_step, Class.method
             if not inside.startswith("Schedule."):  # whose tables come from functions
                 yield pytest.param(inside, module, cited, id=f"({numbers}) {inside}")

@@ -109,6 +109,7 @@ def test_coefficients_of_many_examples_are_those_of_their_times():
 
 @given(cases(2))
 def test_posterior_is_the_printed_formula(case):
+    """(25) and (26) as they are printed."""
     schedule, t, x0, x_t = case
     now, before = schedule.one_minus_alpha_bar[t], schedule.one_minus_alpha_bar[t - 1]
     c_xt = np.sqrt(schedule.alpha[t]) * before / now
@@ -123,7 +124,7 @@ def test_posterior_is_the_printed_formula(case):
 
 @given(case_with_x_t())
 def test_29_is_26_after_28(case):
-    """The mean from the noise is the mean from the observation that the noise implies."""
+    """(29) = (26) after (28): the mean from the noise is that from the x_0 that the noise implies."""
     schedule, t, x0, eps, x_t = case
     mean, _ = q_posterior(schedule, x0, x_t, t)
     size, _ = terms(schedule, t, x0, eps)

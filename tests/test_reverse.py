@@ -61,6 +61,7 @@ def test_all_targets_say_the_same_mean(case):
 
 @given(cases(2))
 def test_mean_from_eps_is_34(case):
+    """(34), and (29), which is the same with the true noise."""
     schedule, t, x_t, eps = case
     alpha, om = at(schedule.alpha, t, x_t), at(schedule.one_minus_alpha_bar, t, x_t)
     expected = (x_t - at(schedule.beta, t, x_t) / np.sqrt(om) * eps) / np.sqrt(alpha)

@@ -15,9 +15,9 @@ from ddpm_np.plotting.points import PALETTE, save
 
 MARKERS = "osD"
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20)
-FEW_TICKS = (0.001, 0.01, 0.1, 1, 10, 100, 1000)
+FEW_TICKS = tuple(digit * 10.0**power for power in range(-3, 4) for digit in (1, 3))
 WIDE = 30.0
-"""Above this ratio of its ends an axis has room for powers of ten only."""
+"""Above this ratio of its ends an axis has room for few numbers."""
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
