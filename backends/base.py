@@ -171,6 +171,20 @@ def check_shapes(**arrays: tuple[Array, Shape]) -> None:
             raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
+def check_weight(name: str, weight: Array, shape: Shape) -> None:
+    """Refuse a weight that is not one number, or as the array it weighs but for sizes of 1.
+
+    With fewer axes, a weight for each row would be taken for one for each column.
+    """
+    axes = weight.shape
+    if axes and (
+        len(axes) != len(shape) or any(a not in (1, b) for a, b in zip(axes, shape, strict=True))
+    ):
+        raise ValueError(
+            f"{name} must have shape {shape}, or 1 in place of any of its sizes, got {axes}"
+        )
+
+
 def numpy_arrays(**arrays: Array) -> tuple[NDArray[Any], ...]:
     """Return contiguous NumPy arrays that agree; refuse others, which Numba would convert silently."""
     values = tuple(arrays.values())

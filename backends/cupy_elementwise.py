@@ -2,7 +2,7 @@
 
 import cupy
 
-from backends.base import check_shapes
+from backends.base import check_shapes, check_weight
 from backends.cupy_kernels import BLOCK
 from backends.cupy_launch import cupy_arrays, launch, launch_each
 from ddpm_np._arrays import Array
@@ -20,9 +20,11 @@ def silu(x: Array) -> tuple[Array, Array]:
 def squared_error(prediction: Array, truth: Array, weight: Array | float) -> tuple[Array, Array]:
     """Fused :func:`ddpm_np.nn.ops.squared_error`, for a single weight; others use the definition."""
     prediction, truth = cupy_arrays(prediction=prediction, truth=truth)
-    if not isinstance(weight, int | float):
-        return ops.squared_error(prediction, truth, *cupy_arrays(weight=weight))
     check_shapes(truth=(truth, prediction.shape))
+    if not isinstance(weight, int | float):
+        _, weight = cupy_arrays(prediction=prediction, weight=weight)
+        check_weight("weight", weight, prediction.shape)
+        return ops.squared_error(prediction, truth, weight)
     size, dtype = prediction.size, prediction.dtype
     parts = min(-(-size // BLOCK), BLOCK)
     dprediction, part = cupy.empty_like(prediction), cupy.empty(parts, dtype)

@@ -8,6 +8,7 @@ from backends.base import check_shapes
 from backends.cupy_kernels import BLOCK
 from backends.cupy_launch import cupy_arrays, launch
 from ddpm_np._arrays import Array
+from ddpm_np.nn.convolution import check_groups
 
 
 def conv2d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
@@ -58,8 +59,7 @@ def group_norm(
     x, gain, shift = cupy_arrays(x=x, gain=gain, shift=shift)
     images, pixels, n = len(x), math.prod(x.shape[1:-1]), x.shape[-1]
     check_shapes(gain=(gain, (images, n)), shift=(shift, (images, n)))
-    if n % groups:
-        raise ValueError(f"groups must divide the channels of x, {n}, got {groups}")
+    check_groups("channels", n, groups)
     y, normal = cupy.empty_like(x), cupy.empty_like(x)
     scale = cupy.empty((images, groups), x.dtype)
     arrays = x, gain, shift, y, normal, scale

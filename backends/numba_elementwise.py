@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.base import check_shapes, numpy_arrays
+from backends.base import check_shapes, check_weight, numpy_arrays
 from backends.numba_tiles import REAL, Reals, compiled, inlined
 from ddpm_np._arrays import Array
 from ddpm_np.nn import ops
@@ -131,9 +131,11 @@ def silu(x: Array) -> tuple[Array, Array]:
 def squared_error(prediction: Array, truth: Array, weight: Array | float) -> tuple[Array, Array]:
     """Fused :func:`ddpm_np.nn.ops.squared_error`, for a single weight; others use the definition."""
     prediction, truth = numpy_arrays(prediction=prediction, truth=truth)
-    if not isinstance(weight, int | float):
-        return ops.squared_error(prediction, truth, *numpy_arrays(weight=weight))
     check_shapes(truth=(truth, prediction.shape))
+    if not isinstance(weight, int | float):
+        _, weight = numpy_arrays(prediction=prediction, weight=weight)
+        check_weight("weight", weight, prediction.shape)
+        return ops.squared_error(prediction, truth, weight)
     dprediction, real = np.empty_like(prediction), prediction.dtype.type
     loss = _squared_error_loop(prediction.ravel(), truth.ravel(), real(weight), dprediction.ravel())
     return real(loss), dprediction

@@ -8,6 +8,7 @@ from backends.base import check_shapes, numpy_arrays
 from backends.numba_tiles import REAL, Reals, compiled
 from ddpm_np._arrays import Array
 from ddpm_np.nn import ops
+from ddpm_np.nn.convolution import check_groups
 
 
 def group_norm(
@@ -19,8 +20,7 @@ def group_norm(
         return ops.group_norm(x, gain, shift, groups, epsilon)
     images, n = len(x), x.shape[-1]
     check_shapes(gain=(gain, (images, n)), shift=(shift, (images, n)))
-    if n % groups:
-        raise ValueError(f"groups must divide the channels, {n}, got {groups}")
+    check_groups("channels", n, groups)
     flat = x.reshape(images, math.prod(x.shape[1:-1]), n)
     y, normal = np.empty_like(flat), np.empty_like(flat)
     scale = np.empty((images, groups), np.float32)
@@ -38,6 +38,7 @@ def group_norm_backward(dy: Array, cache: tuple[Array, Array, Array]) -> tuple[A
     check_shapes(
         dy=(dy, normal.shape), gain=(gain, (images, n)), scale=(scale, (images, scale.shape[-1]))
     )
+    check_groups("channels", n, scale.shape[-1])
     flat = (images, math.prod(dy.shape[1:-1]), n)
     dx, dgain, dshift = np.empty(flat, np.float32), np.empty_like(gain), np.empty_like(gain)
     _group_norm_backward_loop(dy.reshape(flat), normal.reshape(flat), scale, gain, dx, dgain, dshift)

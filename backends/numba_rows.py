@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from backends import numba_mlp
-from backends.base import check_shapes, numpy_arrays
+from backends.base import check_shapes, check_weight, numpy_arrays
 from backends.numba_elementwise import squared_error
 from backends.numba_products import add_transposed_product, affine, transpose
 from backends.numba_tiles import REAL, Reals, compiled
@@ -101,6 +101,7 @@ def residual_mlp_loss(
         weights = np.array([[loss_weight]], x.dtype)
     else:
         _, weights = numpy_arrays(x=x, loss_weight=loss_weight)
+        check_weight("loss_weight", weights, (len(x), len(params.out_bias)))
     if x.dtype != np.float32 or weights.shape not in ((1, 1), (len(x), 1)):
         y, cache = residual_mlp(x, embedding, params)
         loss, dy = squared_error(y, truth, loss_weight)

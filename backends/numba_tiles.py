@@ -3,10 +3,6 @@
 An intrinsic writes LLVM's instructions itself: its inner function gets the arguments as LLVM values
 and a builder. Addresses are those of float32 numbers, and a step is the distance in numbers between
 neighbours along one index.
-
-Numba's cache on disk notices changes to a function's own file, not to the files whose functions it
-compiles in: this one, numba_products and numba_elementwise. After a change to one of these, run
-`make clean`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,21 +11,23 @@ from typing import Any, TypeAlias, TypeVar
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import extending, njit, types
+from numba import extending, types
 from numba.core import cgutils, config
 from numba.core.base import BaseContext
 from numba.core.typing import Context, Signature
 from numpy.typing import NDArray
+
+from backends.numba_cache import kept_njit
 
 F = TypeVar("F", bound=Callable[..., object])
 
 # error_model="numpy" leaves out the check for division by zero, which stops vectorisation;
 # the fastmath flags allow fused multiply-add but still respect NaN and infinity. All loops run
 # without Python's lock, and none in parallel: threads split the batch, see numba_threads.
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-compiled: Callable[[F], F] = njit(**_OPTIONS)
-inlined: Callable[[F], F] = njit(inline="always", **_OPTIONS)
-summing: Callable[[F], F] = njit(**_OPTIONS | {"fastmath": {"contract", "nsz", "reassoc"}})
+_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+compiled: Callable[[F], F] = kept_njit(**_OPTIONS)
+inlined: Callable[[F], F] = kept_njit(inline="always", **_OPTIONS)
+summing: Callable[[F], F] = kept_njit(**_OPTIONS | {"fastmath": {"contract", "nsz", "reassoc"}})
 """Allows sums in any order."""
 
 REAL = np.float32

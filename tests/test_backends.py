@@ -232,20 +232,25 @@ FOREIGN = {
     "strict": lambda: pytest.importorskip("array_api_strict").ones(2),
     "torch": lambda: pytest.importorskip("torch").ones(2, dtype=pytest.importorskip("torch").float64),
 }
+EACH_FOREIGN = [
+    pytest.param(name, marks=pytest.mark.peers) if name == "torch" else name for name in FOREIGN
+]
 
 
 @pytest.mark.parametrize("name", FUSED)
-@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("foreign", EACH_FOREIGN)
 def test_kernels_refuse_foreign_arrays(name, foreign):
     """By the argument's name. CuPy's refusals need no GPU if the foreign array comes first."""
     module, value = module_of(name), FOREIGN[foreign]()
-    for op in NAMES:
-        if not hasattr(module, op) or op not in KERNELS:
+    for op in KERNELS:
+        if not hasattr(module, operation(op)):
             continue
         if name == "cupy" and op in ("residual_mlp_backward", "group_norm_backward"):
             continue  # what they are called with, forward must have made; see test_cupy_kernels
         arrays = example(op)
         for argument in list(arrays)[: None if name == "numba" else 1]:
+            if foreign == "number" and op.endswith("rows") and argument == list(arrays)[-1]:
+                continue  # one weight for all
             with pytest.raises(
                 TypeError, match=f"^{argument} must be a .* array of float32 or float64, got"
             ):
@@ -260,7 +265,7 @@ def test_numpy_arrays_are_foreign_to_cupy():
 @pytest.mark.parametrize("op", ["squared_error", "adam", "ema"])
 def test_elementwise_kernels_refuse_arrays_that_do_not_agree(backend, dtype, op):
     """They check no bounds, and do not broadcast."""
-    if not hasattr(module_of(backend.name), op):
+    if not hasattr(module_of(backend.name), operation(op)):
         pytest.skip(f"{backend.name} has the definition of {op}")
     arrays = {name: backend.asarray(a, dtype) for name, a in example(op).items()}
     for argument in list(arrays)[1:]:
@@ -269,13 +274,13 @@ def test_elementwise_kernels_refuse_arrays_that_do_not_agree(backend, dtype, op)
                 call(op, backend.ops, arrays | {argument: backend.asarray(np.ones(shape), dtype)})
 
 
-@pytest.mark.parametrize("op", [op for op in KERNELS if op != "squared_error of rows"])
+@pytest.mark.parametrize("op", KERNELS)
 def test_kernels_refuse_arrays_that_do_not_agree(backend, op):
     """Or they do as the definition does, which also takes another number of rows, say.
 
     In float32, where all kernels are: they check no bounds.
     """
-    if not hasattr(module_of(backend.name), op):
+    if not hasattr(module_of(backend.name), operation(op)):
         pytest.skip(f"{backend.name} has the definition of {op}")
     arrays = {name: backend.asarray(a, "float32") for name, a in example(op).items()}
     message = r"^\w+ must have (the )?(shape|dtype)|^params of shapes .* do not go with"
@@ -297,6 +302,34 @@ def test_kernels_refuse_arrays_that_do_not_agree(backend, op):
         if len(arrays) > 1:
             with pytest.raises(ValueError, match=message):
                 call(op, backend.ops, arrays | {argument: backend.asarray(array, "float64")})
+
+
+@pytest.mark.parametrize("op", ["squared_error of rows", "residual_mlp_loss of rows"])
+def test_a_weight_has_the_axes_of_what_it_weighs(backend, op):
+    """With two rows and two columns, numbers for rows would go to columns without a word."""
+    if not hasattr(module_of(backend.name), operation(op)):
+        pytest.skip(f"{backend.name} has the definition of {op}")
+    weight = list(example(op))[-1]
+    for dtype in ("float32", "float64"):
+        moved = {name: backend.asarray(a, dtype) for name, a in example(op).items()}
+        for shape in ((1, 1), (2, 1), (1, 2), (2, 2), ()):
+            host = np.random.default_rng(1).uniform(0.5, 1.5, shape)
+            found = call(op, backend.ops, moved | {weight: backend.asarray(host, dtype)})
+            expected = call(op, generic, example(op) | {weight: host})
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_allclose(backend.to_numpy(a), b, rtol=800 * np.finfo(dtype).eps)
+        for shape in ((2,), (1,), (3, 1), (2, 3), (1, 2, 1)):
+            message = rf"^{weight} must have shape \(2, 2\), or 1 in place .* got \({shape[0]},"
+            with pytest.raises(ValueError, match=message):
+                call(op, backend.ops, moved | {weight: backend.asarray(np.ones(shape), dtype)})
+
+
+@pytest.mark.parametrize("groups", [0, -1, 2, 4])
+def test_groups_divide_the_channels(backend, groups):
+    """Kernels go by sizes: the last channels would be left as they were found in memory."""
+    x, gain = (backend.asarray(np.ones(shape), "float32") for shape in ((2, 4, 4, 3), (2, 3)))
+    with pytest.raises(ValueError, match=rf"^groups must (divide channels, 3|be .*), got {groups}$"):
+        backend.ops.group_norm(x, gain, gain, groups, 1e-5)
 
 
 @pytest.mark.parametrize("weight", [[1.0, 2.0], None, np.ones((2, 1), int)])
@@ -478,13 +511,13 @@ def test_asarray(name, dtype):
         assert backend.to_numpy(array).dtype == dtype
         assert array.flags.c_contiguous
     assert backend.asarray(np.array(2.0), dtype).shape == ()
-    for foreign in ("strict", "torch"):
-        try:
-            value = FOREIGN[foreign]()
-        except pytest.skip.Exception:
-            continue
-        with pytest.raises(TypeError, match="copy it to the host first"):
-            backend.asarray(value, dtype)
+
+
+@pytest.mark.parametrize("foreign", ["strict", pytest.param("torch", marks=pytest.mark.peers)])
+@pytest.mark.parametrize("name", ["numpy", *FUSED])
+def test_asarray_refuses_arrays_of_other_libraries(name, dtype, foreign):
+    with pytest.raises(TypeError, match="copy it to the host first"):
+        running(name).asarray(FOREIGN[foreign](), dtype)
 
 
 @pytest.mark.parametrize("name", ["numpy", *FUSED])

@@ -236,6 +236,12 @@ def test_kernels_refuse_other_shapes(op, arguments, named):
         getattr(BACKEND.ops, op)(*arguments)
 
 
+def test_a_cache_whose_groups_do_not_divide_the_channels():
+    cache = IMAGES, zeros(2, 2), zeros(2, 3)
+    with pytest.raises(ValueError, match="groups must divide channels, 3, got 2"):
+        BACKEND.ops.group_norm_backward(IMAGES, cache)
+
+
 def test_parts_see_what_the_caller_set_for_floating_point_errors():
     """Threads start without it: a run that looks for infinity itself would warn of it all the same."""
     with np.errstate(over="ignore", invalid="raise"):
