@@ -8,6 +8,7 @@ import sys
 
 from ddpm_np._arrays import Array, Predictor, check_arrays, clamp
 from ddpm_np._checks import check_callable, check_choice, check_real
+from ddpm_np.reverse import check_predictor, made_for, steps_of
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target, predicted_x0
 
@@ -25,6 +26,11 @@ def guided(conditional: Predictor, unconditional: Predictor, guidance: float) ->
     check_callable("conditional", conditional)
     check_callable("unconditional", unconditional)
     w = check_real("guidance", guidance, -1.0, sys.float_info.max, closed=True)
+    known = [T for T in map(steps_of, (conditional, unconditional)) if T is not None]
+    if len(set(known)) == 2:
+        raise ValueError(
+            f"conditional and unconditional must be made for one T, got {known[0]} and {known[1]}"
+        )
     if w == 0.0:
         return conditional
 
@@ -33,7 +39,7 @@ def guided(conditional: Predictor, unconditional: Predictor, guidance: float) ->
         check_arrays(conditional=given, unconditional=free)
         return (1.0 + w) * given - w * free
 
-    return predict
+    return made_for(known[0] if known else None, predict)
 
 
 def clipped(
@@ -46,8 +52,8 @@ def clipped(
     The result is a predictor of target "x0". Where all data lie in the range, clipping brings every
     prediction nearer to x_0, and so can only raise the bound, which is then that of the clipped model.
     """
-    check_schedule(schedule)
-    check_callable("predict", predict)
+    T = check_schedule(schedule).T
+    check_predictor(schedule, predict)
     check_choice("target", target, TARGETS)
     largest = sys.float_info.max
     bottom, top = check_real("low", low, -largest, largest), check_real("high", high, -largest, largest)
@@ -57,4 +63,4 @@ def clipped(
     def predict_x0(x_t: Array, t: int) -> Array:
         return clamp(predicted_x0(schedule, x_t, t, predict(x_t, t), target), bottom, top)
 
-    return predict_x0
+    return made_for(T, predict_x0)

@@ -15,11 +15,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from ddpm_np._arrays import Array, MeanFunction, Table, array_namespace, check_arrays, check_table
+from ddpm_np._arrays import Array, MeanFunction, Table, array_namespace, check_arrays
 from ddpm_np._checks import check_integer
 from ddpm_np.forward import q_step_moments
 from ddpm_np.gaussians import kl_isotropic, normal_log_density
-from ddpm_np.reverse import prior_log_density
+from ddpm_np.reverse import check_variances, prior_log_density
 from ddpm_np.schedules import Schedule, check_schedule
 
 Layer: TypeAlias = Callable[[Array, int], tuple[Array, Array | float]]
@@ -113,7 +113,7 @@ def diffusion_decoder(mean: MeanFunction, sigma2: Table) -> Layer:
     decode(z, t) = mean(z, t), sigma2[t]
     """
     T = len(sigma2) - 1
-    variances = check_table("sigma2", sigma2, T)
+    variances = check_variances(sigma2, T)
     return lambda z, t: (mean(z, t), float(variances[check_integer("t", t, 1, T)]))
 
 

@@ -20,12 +20,12 @@ from ddpm_np._arrays import (
     Array,
     Table,
     check_arrays,
-    check_table,
     check_times,
     coefficient,
     sum_features,
 )
 from ddpm_np._checks import check_choice, check_integer
+from ddpm_np.reverse import check_variances
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
@@ -128,7 +128,7 @@ def _checked(schedule: Schedule, t: Array | int, sigma2: Table, minimum: int = 1
     """Return t, checked and on the host, and sigma2[t]."""
     T = check_schedule(schedule).T
     t = check_times(t, T, None, minimum)
-    return t, check_table("sigma2", sigma2, T)[t]
+    return t, check_variances(sigma2, T)[t]
 
 
 def _half_precision(schedule: Schedule, t: Array | int, sigma2: Table) -> tuple[Any, Any]:

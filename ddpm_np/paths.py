@@ -14,14 +14,13 @@ from ddpm_np._arrays import (
     Table,
     array_namespace,
     check_arrays,
-    check_table,
     noise_function,
 )
 from ddpm_np.elbo import Elbo
 from ddpm_np.forward import q_moments, q_step, q_step_moments
 from ddpm_np.gaussians import normal_log_density
 from ddpm_np.posterior import q_posterior
-from ddpm_np.reverse import prior_log_density
+from ddpm_np.reverse import check_variances, prior_log_density
 from ddpm_np.schedules import Schedule, check_schedule
 
 
@@ -68,7 +67,7 @@ def model_path_log_density(path: Array, mean: MeanFunction, sigma2: Table) -> Ar
     log p = log N(x_T; 0, I) + sum over t = 1..T of log N(x_{t-1}; mean(x_t, t), sigma2[t] I)
     """
     T = _check_path(path)
-    variances = check_table("sigma2", sigma2, T)
+    variances = check_variances(sigma2, T)
     prior = prior_log_density(path[T, ...])
     return prior + sum(_log_p_step(path, mean, variances, t) for t in range(1, T + 1))
 
@@ -79,7 +78,7 @@ def elbo_integrand_expanded(schedule: Schedule, path: Array, mean: MeanFunction,
     log p(x_T) + sum over t = 1..T of log p_theta(x_{t-1} | x_t) / q(x_t | x_{t-1})
     """
     T = _check_path(path, check_schedule(schedule).T)
-    variances = check_table("sigma2", sigma2, T)
+    variances = check_variances(sigma2, T)
     ratios = [
         _log_p_step(path, mean, variances, t) - _log_q_step(schedule, path, t) for t in range(1, T + 1)
     ]
@@ -93,7 +92,7 @@ def elbo_integrand_bayes(schedule: Schedule, path: Array, mean: MeanFunction, si
         log p_theta(x_{t-1} | x_t) q(x_{t-1} | x_0) / (q(x_{t-1} | x_t, x_0) q(x_t | x_0))
     """
     T = _check_path(path, check_schedule(schedule).T)
-    variances = check_table("sigma2", sigma2, T)
+    variances = check_variances(sigma2, T)
     total = prior_log_density(path[T, ...]) + _log_p_step(path, mean, variances, 1)
     total = total - _log_q_marginal(schedule, path, 1)
     for t in range(2, T + 1):
@@ -122,7 +121,7 @@ def elbo_path_terms(schedule: Schedule, path: Array, mean: MeanFunction, sigma2:
     """
     xp = array_namespace(path)
     T = _check_path(path, check_schedule(schedule).T)
-    variances = check_table("sigma2", sigma2, T)
+    variances = check_variances(sigma2, T)
     L_T = prior_log_density(path[T, ...]) - _log_q_marginal(schedule, path, T)
     L_0 = _log_p_step(path, mean, variances, 1)
     rows = [xp.zeros_like(L_0), xp.zeros_like(L_0)]
@@ -144,7 +143,7 @@ def elbo_integrand_consistency(
     of (x_{t-1}, x_t, x_{t+1}); L prints a KL given x_{t-1} and x_{t+1}, which differs.
     """
     T = _check_path(path, check_schedule(schedule).T)
-    variances = check_table("sigma2", sigma2, T)
+    variances = check_variances(sigma2, T)
     total = _log_p_step(path, mean, variances, 1)
     total = total + prior_log_density(path[T, ...]) - _log_q_step(schedule, path, T)
     for t in range(1, T):

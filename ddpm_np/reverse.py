@@ -8,8 +8,16 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ddpm_np._arrays import Array, Table, Times, array_namespace, check_arrays
-from ddpm_np._checks import check_choice
+from ddpm_np._arrays import (
+    Array,
+    BatchPredictor,
+    Table,
+    Times,
+    array_namespace,
+    check_arrays,
+    check_table,
+)
+from ddpm_np._checks import check_callable, check_choice
 from ddpm_np.gaussians import normal_log_density
 from ddpm_np.posterior import posterior_mean_from_eps_unchecked, q_posterior_mean_unchecked
 from ddpm_np.schedules import Schedule, at, check_schedule
@@ -70,3 +78,42 @@ def reverse_variance(schedule: Schedule, kind: VarianceKind) -> Table:
     table = schedule.posterior_variance.copy()
     table[1] = table[2] if T > 1 else schedule.beta[1]
     return table
+
+
+# --- the arguments of a chain -------------------------------------------------------------
+
+
+def check_variances(sigma2: object, T: int) -> Table:
+    """Return reverse variances as a positive host table of length T + 1 (entry 0 is ignored)."""
+    try:
+        return check_table("sigma2", sigma2, T)
+    except ValueError as error:
+        if len(sigma2) == T + 1 and sigma2[1] == 0.0:  # type: ignore[arg-type, index]
+            raise ValueError(
+                f"{error}; schedule.posterior_variance is 0 there, "
+                'reverse_variance(schedule, "posterior") is not'
+            ) from None
+        raise
+
+
+def made_for(T: int | None, predict: BatchPredictor) -> BatchPredictor:
+    """Note on a predictor the T that it was made for, as its attribute T; None if unknown."""
+    predict.T = T  # type: ignore[attr-defined]
+    return predict
+
+
+def steps_of(predict: BatchPredictor) -> int | None:
+    """The T that a predictor was made for, or None if it does not say."""
+    T = getattr(predict, "T", None)
+    return int(T) if isinstance(T, int | np.integer) else None
+
+
+def check_predictor(schedule: Schedule, predict: BatchPredictor) -> None:
+    """Raise unless ``predict`` can be called, and was made for this T if it says for which."""
+    check_callable("predict", predict)
+    T = steps_of(predict)
+    if T not in (None, check_schedule(schedule).T):
+        raise ValueError(
+            f"predict was made for T = {T}, and the schedule has T = {schedule.T}: "
+            "a network needs the schedule it was trained with, or respacing"
+        )

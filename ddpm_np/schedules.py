@@ -106,7 +106,7 @@ def schedule_from_beta(beta: object) -> Schedule:
     beta = np.concatenate([[0.0], steps])
     log_alpha_bar = np.concatenate([[0.0], cumulative_sum(np.log1p(-steps))])
     one_minus_alpha_bar = -np.expm1(log_alpha_bar)
-    one_minus_alpha_bar[1] = beta[1]  # to the last bit, so that mu_tilde_1 is x_0
+    one_minus_alpha_bar[:2] = beta[:2]  # 0, not -0; and beta_1 to the last bit: mu_tilde_1 is x_0
     return _schedule(beta, 1.0 - beta, np.exp(log_alpha_bar), log_alpha_bar, one_minus_alpha_bar)
 
 
@@ -122,13 +122,18 @@ def schedule_from_alpha_bar(alpha_bar: object) -> Schedule:
         raise ValueError(f"alpha_bar must start with alpha_bar[0] = 1, the data end, got {table[0]:g}")
     if len(table) < 2:
         raise ValueError("alpha_bar must have at least two entries, t = 0 and t = 1, got 1")
-    # Neighbours within a factor of two subtract exactly, so beta keeps all its digits.
-    beta = np.concatenate([[0.0], (table[:-1] - table[1:]) / table[:-1]])
+    with np.errstate(divide="ignore", invalid="ignore"):  # what 0 and infinity leave is refused below
+        # Neighbours within a factor of two subtract exactly, so beta keeps all its digits.
+        beta = np.concatenate([[0.0], (table[:-1] - table[1:]) / table[:-1]])
     if not np.all((beta[1:] > 0.0) & (beta[1:] < 1.0)):
         t = 1 + int(np.argmin((beta[1:] > 0.0) & (beta[1:] < 1.0)))
+        before, now, rule = table[t - 1], table[t], "decrease strictly and stay above 0"
+        if 0.0 < now < before:
+            rule = "keep more than 1e-16 of itself in each step, or beta rounds to 1"
+        elif 0.0 <= now <= before < 1e-290:  # times any 1 - beta, that may be no normal number
+            rule = "not underflow: take fewer steps or smaller betas (schedule_from_beta takes any)"
         raise ValueError(
-            "alpha_bar must decrease strictly and stay above 0, "
-            f"got alpha_bar[{t - 1}] = {table[t - 1]:g}, alpha_bar[{t}] = {table[t]:g}"
+            f"alpha_bar must {rule}, got alpha_bar[{t - 1}] = {before:g}, alpha_bar[{t}] = {now:g}"
         )
     # Where beta is near 1, 1 - beta would have lost the digits of alpha.
     alpha = np.concatenate([[1.0], table[1:] / table[:-1]])
@@ -149,7 +154,7 @@ def scaled_linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -
     """Linear beta scaled by 1000 / T, so that alpha_bar_T hardly depends on T.
 
     The same as :func:`linear_schedule` at T = 1000. With the default range T must be at least 21, or
-    beta_T reaches 1.
+    beta_T reaches 1. What diffusers calls "scaled_linear" is :func:`quadratic_schedule`.
     """
     low, high = _endpoints(beta_1, beta_T)
     steps = check_integer("T", T, 1)
@@ -162,7 +167,7 @@ def scaled_linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -
 
 
 def quadratic_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
-    """Quadratic beta: the square root of beta is linear in t."""
+    """Quadratic beta: its square root is linear in t. diffusers' name for it is "scaled_linear"."""
     low, high = (math.sqrt(b) for b in _endpoints(beta_1, beta_T))
     return schedule_from_beta((low + (high - low) * _ramp(T)) ** 2)
 
@@ -208,8 +213,14 @@ def log_snr_schedule(T: int, noise: float, signal: float = 0.03) -> Schedule:
     if first**2 + last**2 >= 1.0:
         raise ValueError(f"noise^2 + signal^2 must be below 1, got {first:g}^2 + {last:g}^2")
     ends = math.log1p(-(first**2)) - 2.0 * math.log(first), 2.0 * math.log(last) - math.log1p(-(last**2))
-    log_snr = np.linspace(*ends, steps)
-    return schedule_from_alpha_bar(np.concatenate([[1.0], 1.0 / (1.0 + np.exp(-log_snr))]))
+    with np.errstate(over="ignore"):  # to an alpha_bar of 0, which is refused
+        alpha_bar = np.concatenate([[1.0], 1.0 / (1.0 + np.exp(-np.linspace(*ends, steps)))])
+    try:
+        return schedule_from_alpha_bar(alpha_bar)
+    except ValueError as error:
+        raise ValueError(
+            f"noise = {first:g} or signal = {last:g} is too small for T = {steps} in float64: {error}"
+        ) from None
 
 
 def merge_first_steps(schedule: Schedule, noise: float) -> Schedule:

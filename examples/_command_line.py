@@ -1,9 +1,9 @@
 """What the examples' command lines share: argument types, and errors as one sentence."""
 
 import argparse
-import io
 import math
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,12 +13,22 @@ from pathlib import Path
 # training many times slower on a busy one, where the threads wait for each other. It must be set
 # before NumPy is imported; a user's own setting is kept.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Pictures go to files, for which a user's choice of a window does not matter, not even a bad one.
+os.environ["MPLBACKEND"] = "agg"
+
+from _signals import raised_signals, sentence
+from _streams import patient_streams
 
 from backends import BackendError
-from ddpm_np.data.files import DataError
-from ddpm_np.runs.checkpoint import CheckpointError
+from ddpm_np.data.files import LONGEST_LINE, FileError, shown
 
-USER_ERRORS = (BackendError, CheckpointError, DataError)
+
+class PlottingError(RuntimeError):
+    """Pictures cannot be drawn; the message says why in one sentence."""
+
+
+OUT_DIR = "output folder; files of an earlier run there move to its subfolder previous"
+USER_ERRORS = (BackendError, FileError, PlottingError)
 """The project's own errors, whose messages are sentences for the user."""
 
 
@@ -28,22 +38,39 @@ def run_command(
     run: Callable[[argparse.Namespace], None],
     arguments: list[str] | None,
 ) -> int:
-    """Parse and run; an error that the user can fix is one sentence on stderr and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # for ASCII terminals
-    options = parse(arguments)
+    """Parse and run; an error that the user can fix is one sentence on stderr and exit status 2.
+
+    Stopped by a signal, it says so and returns 128 and the signal's number, as shells do.
+    """
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    try:
-        run(options)
-    except KeyboardInterrupt:
-        hint = "; the same command with --resume goes on from the checkpoint"
-        print(f"\n{name}: stopped{hint if 'resume' in options else ''}", file=sys.stderr)
-        return 130
-    except (*USER_ERRORS, FloatingPointError, MemoryError, OSError, Warning) as error:
-        print(f"{name}: error: {str(error) or type(error).__name__}", file=sys.stderr)
-        return 2
+    with patient_streams():
+        try:
+            with raised_signals():
+                run(parse(arguments))
+                print(end="", flush=True)
+        except KeyboardInterrupt as stop:
+            number = getattr(stop, "number", signal.SIGINT)
+            print(sentence(name, number, *getattr(stop, "__notes__", ())), end="", file=sys.stderr)
+            return 128 + number
+        except (*USER_ERRORS, FloatingPointError, MemoryError, OSError, Warning) as error:
+            message = shown(" ".join(str(error).split()) or type(error).__name__, LONGEST_LINE)
+            print(f"{name}: error: {message}", file=sys.stderr)
+            return 2
     return 0
+
+
+def require_plotting() -> None:
+    """Import what draws, so that what keeps it from drawing is known before the work, not after it.
+
+    Raises
+    ------
+    PlottingError
+        If it cannot be imported.
+    """
+    try:
+        import ddpm_np.plotting.images  # noqa: F401
+    except (ImportError, ValueError) as error:
+        raise PlottingError(f"pictures cannot be drawn, since an import failed: {error}") from None
 
 
 def new_parser(description: str) -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from _training import LARGEST, Run, add_run_flags, peak_rate
 # isort: split
 import numpy as np
 
+from ddpm_np.data.files import DataError
 from ddpm_np.data.images import DIGITS_LEVELS, ImageData, Split, digits, load_images
 from ddpm_np.nn import AdamW, UNet
 from ddpm_np.reverse import VARIANCES
@@ -20,6 +21,8 @@ from ddpm_np.training import Recipe
 EMA_DECAY = 0.995
 WEIGHT_DECAY = 0.1
 GROUPS = 8
+LEAST_WHITE = 128
+"""Images of 256 levels have one of at least this: otherwise 7 bits would do."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_image_flags(parser)
     options = parser.parse_args(arguments)
     check(parser, options)
+    options.levels_given = options.levels is not None
     options.levels = options.levels or (DIGITS_LEVELS if options.data is None else 256)
     options.guidance = 1.0 if options.guidance is None else options.guidance
     try:
@@ -94,10 +98,20 @@ def add_image_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--conditional", action="store_true", help="train with the classes, and sample each")
     add("--guidance", type=real(0.0), help="its strength, with --conditional (default: 1)")
-    add("--data", type=Path, help="an .npz or .npy file of images (n, H, W) or (n, H, W, C)")
+    add(
+        "--data",
+        type=Path,
+        help="an .npz or .npy file of images (n, H, W) or (n, H, W, C), channels last "
+        "((n, a, b, c) with a <= 4 < c and a != b is refused as channels first)",
+    )
     add("--key", help="name of the images in an .npz file (default: images)")
     add("--labels-key", help="name of the labels in the file, for --conditional")
-    add("--levels", type=integer(2, 2**16), help="pixels in --data are 0..levels-1 (default: 256)")
+    add(
+        "--levels",
+        type=integer(2, 2**16),
+        help="pixels in --data are 0..levels-1 "
+        f"(default: 256, refused where the highest pixel is below {LEAST_WHITE})",
+    )
     add("--no-baselines", action="store_true", help="do not compare with simpler models")
 
 
@@ -131,13 +145,20 @@ def load(options: argparse.Namespace) -> ImageData:
     """Return the images that the options ask for."""
     if options.data is None:
         return digits()
-    return load_images(
+    data = load_images(
         options.data,
         levels=options.levels,
         key=options.key or "images",
         labels_key=options.labels_key,
         multiple=2 ** (options.depth - 1),
     )
+    low, high = int(data.images.min()), int(data.images.max())
+    if not options.levels_given and high < LEAST_WHITE:
+        raise DataError(
+            f"{options.data}: images lie in {low}..{high}, too low for the 256 levels that are assumed "
+            f"without --levels: add --levels {max(high + 1, 2)}, or --levels 256 if that is right"
+        )
+    return data
 
 
 def make_schedule(options: argparse.Namespace) -> Schedule:

@@ -1,13 +1,15 @@
 """What the examples that train a network share: flags, the training run, and its samples."""
 
 import argparse
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _command_line import folder, integer, positive  # before NumPy: it sets BLAS threads
+from _command_line import OUT_DIR, folder, integer, positive  # before NumPy: it sets BLAS threads
 
 # isort: split
 import numpy as np
@@ -19,11 +21,13 @@ from ddpm_np.nn import cosine_decay, warmup
 from ddpm_np.nn.optimizers import LearningRate
 from ddpm_np.randomness import SAMPLE
 from ddpm_np.runs.batches import Batch
-from ddpm_np.runs.checkpoint import load_checkpoint, save_checkpoint
+from ddpm_np.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from ddpm_np.runs.folder import hold_folder
 from ddpm_np.runs.log import MetricsLog, Progress
 from ddpm_np.targets import TARGETS, Target
 from ddpm_np.training import Recipe, TrainState, init_state, train
 
+CHECKPOINT = "checkpoint.npz"
 REPORT_EVERY = 100
 LARGEST = 10**15
 """Sizes above it overflow; those below may run out of memory, which is reported."""
@@ -52,12 +56,16 @@ def add_run_flags(parser: argparse.ArgumentParser, schedules: tuple[str, ...], *
     add("--steps", type=integer(1), help="gradient steps")
     add("--batch-size", type=integer(1, LARGEST), help="examples per step")
     add("--timesteps", type=integer(1, LARGEST), help="T, the number of diffusion steps")
-    add("--schedule", choices=schedules, help="noise schedule")
+    add(
+        "--schedule",
+        choices=schedules,
+        help="noise schedule; what diffusers calls scaled_linear is quadratic",
+    )
     add("--target", choices=TARGETS, help="what the network predicts")
     add("--learning-rate", type=positive, help="at its peak; it decays along a cosine")
     add("--seed", type=integer(0, 2**63), help="random seed")
     add("--dtype", choices=("float32", "float64"), help="of the network and its training")
-    add("--out-dir", type=folder, help="output folder; files of an earlier run there are replaced")
+    add("--out-dir", type=folder, help=f"{OUT_DIR}, unless --resume is given")
     add("--checkpoint-every", type=integer(1), help="steps between checkpoints")
     add("--resume", action="store_true", help="continue from the checkpoint in --out-dir")
     add("--no-plots", action="store_true", help="draw no pictures")
@@ -67,6 +75,22 @@ def add_run_flags(parser: argparse.ArgumentParser, schedules: tuple[str, ...], *
 def peak_rate(peak: float, steps: int) -> LearningRate:
     """Learning rate that rises to its peak over 200 steps and decays along a cosine."""
     return warmup(cosine_decay(peak, steps), min(200, steps))
+
+
+# --- the folder ---------------------------------------------------------------------------
+
+
+@contextmanager
+def run_folder(options: argparse.Namespace, pictures: tuple[str, ...]) -> Iterator[None]:
+    """Hold the run's folder until all is written; a run that is stopped says if it can go on."""
+    names = (CHECKPOINT, "metrics.jsonl", "summary.json", *pictures)
+    with hold_folder(options.out_dir, names, resume=options.resume):
+        try:
+            yield
+        except KeyboardInterrupt as stop:
+            if (options.out_dir / CHECKPOINT).exists():
+                stop.add_note("the same command with --resume goes on from the checkpoint")
+            raise
 
 
 # --- training -----------------------------------------------------------------------------
@@ -81,10 +105,14 @@ def train_or_resume(
     from :func:`ddpm_np.runs.batches.batches`.
     """
     options, recipe = run.options, run.recipe
-    path, settings = options.out_dir / "checkpoint.npz", {**settings, "backend": run.backend.name}
+    path, settings = options.out_dir / CHECKPOINT, {**settings, "backend": run.backend.name}
     state = first_state(run, path, settings)
     first = state.step
-    log = MetricsLog(options.out_dir / "metrics.jsonl", first)
+    expected = itertools.chain(
+        range(REPORT_EVERY, first + 1, REPORT_EVERY),
+        [first] if first == options.steps and first % REPORT_EVERY else [],
+    )
+    log = MetricsLog(options.out_dir / "metrics.jsonl", first, expected)
     progress = Progress("training", first, options.steps)
 
     def report(step: int, loss: float) -> None:
@@ -92,6 +120,7 @@ def train_or_resume(
         progress.update(step, f"loss {loss:.4f}")
 
     def save(state: TrainState) -> None:
+        log.sync()
         save_checkpoint(path, recipe, state, settings, run.backend.to_numpy)
 
     try:
@@ -115,6 +144,8 @@ def first_state(run: Run, path: Path, settings: Mapping[str, Any]) -> TrainState
     """Load the checkpoint if --resume asks for it and there is one, else start at step 0."""
     if run.options.resume and path.exists():
         state = load_checkpoint(path, run.recipe, settings, run.asarray)
+        if state.step > run.options.steps:
+            raise CheckpointError(f"{path} is at step {state.step}, beyond --steps {run.options.steps}")
         print(f"resuming {path} at step {state.step} of {run.options.steps}")
         return state
     if run.options.resume:
@@ -156,8 +187,6 @@ def sample(
         schedule, watched, noise(schedule.T + 1), noise=noise, sigma2=sigma2, target=target
     )
     frames[0] = backend.to_numpy(x0)
-    if not np.all(np.isfinite(frames[0])):
-        raise FloatingPointError("sampling diverged: train longer, or with a lower learning rate")
     return frames
 
 

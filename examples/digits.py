@@ -8,15 +8,20 @@ By default the images are scikit-learn's handwritten digits. Writes pictures, me
 and a summary to --out-dir, and prints the bound on held-out images beside those of simpler models.
 """
 
+if __name__ == "__main__":
+    import _signals
+
+    _signals.exit_at_once("digits.py")  # until run_command takes over
+
 import argparse
 import math
 import sys
 from typing import Any
 
-from _command_line import run_command  # before NumPy: it sets BLAS threads
+from _command_line import require_plotting, run_command  # before NumPy: it sets BLAS threads
 from _digits_report import bits_table, draw, print_tables, sample_report
 from _digits_setup import Task, configuration, load, make_recipe, parse
-from _training import Clock, about_training, sample, strip_times, train_or_resume
+from _training import Clock, about_training, run_folder, sample, strip_times, train_or_resume
 
 # isort: split
 import numpy as np
@@ -34,11 +39,10 @@ from ddpm_np.randomness import BOUND, generator
 from ddpm_np.runs.batches import batches
 from ddpm_np.runs.evaluation import predictor
 from ddpm_np.runs.files import write_json
-from ddpm_np.runs.log import MetricsLog, prepare_folder
+from ddpm_np.runs.log import MetricsLog
 from ddpm_np.training import TrainState
 
 PICTURES = ("data.png", "samples.png", "strips.png", "terms.png", "loss.png", "schedule.png")
-FILES = (*PICTURES, "metrics.jsonl", "checkpoint.npz", "summary.json")
 UNLABELLED = 0.1
 """Share of the labels that training hides, so that the network also learns to predict without one."""
 DRAWS = 2
@@ -57,7 +61,15 @@ def main(arguments: list[str] | None = None) -> int:
 @np.errstate(over="ignore", invalid="ignore")  # non-finite results are checked for and reported
 def run(options: argparse.Namespace) -> None:
     """Train, measure, sample, draw."""
-    task, clock = prepare(options), Clock()
+    task = prepare(options)
+    with run_folder(options, PICTURES):
+        run_in_folder(task)
+    print(f"everything is in {options.out_dir}")
+
+
+def run_in_folder(task: Task) -> None:
+    """Write every file of a run."""
+    options, clock = task.options, Clock()
     state, first, log = train_network(task)
     clock.stop("train")
     variances, bounds = measure(task, state)
@@ -86,20 +98,20 @@ def run(options: argparse.Namespace) -> None:
     print_tables(summary)
     if not options.no_plots:
         draw(task, log, bounds, frames, intended)
-    print(f"everything is in {options.out_dir}")
 
 
 def prepare(options: argparse.Namespace) -> Task:
-    """Load the images, choose a backend, and make sure that results can be written."""
+    """Load the images, choose a backend, and make sure that results can be drawn."""
     data = load(options)
     backend = get_backend(options.backend)
     print(describe_backend(options.backend, backend))
     x, parts = scale(data.images, options.levels, options.dtype), split(len(data.images))
     parts = Split(parts.train, parts.validation[:MEASURED], parts.test[:MEASURED])
     task = Task(options, backend, make_recipe(options, data), data, parts, x)
-    prepare_folder(options.out_dir, FILES)
+    if not options.no_plots:
+        require_plotting()
     schedule = task.recipe.schedule
-    warn_of_prior(schedule, ddpm.prior_term(schedule, x[parts.train]))
+    warn_of_prior(schedule, ddpm.prior_term(schedule, x[parts.train]), x[parts.train])
     return task
 
 

@@ -7,13 +7,19 @@ gap between the two and its independently computed value, a KL divergence. Then 
 for three reverse variances, with the Bayes-optimal and with a trained denoiser.
 """
 
+if __name__ == "__main__":
+    import _signals
+
+    _signals.exit_at_once("elbo_decomposition.py")  # until run_command takes over
+
 import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _command_line import folder, integer, new_parser, run_command  # before NumPy: it sets BLAS threads
+# _command_line before NumPy: it sets BLAS threads
+from _command_line import OUT_DIR, folder, integer, new_parser, run_command
 from _training import peak_rate, placed
 
 # isort: split
@@ -37,7 +43,8 @@ from ddpm_np.randomness import BOUND, DATA, TEST, generator
 from ddpm_np.runs.batches import batches
 from ddpm_np.runs.evaluation import predictor, standard_error
 from ddpm_np.runs.files import write_json
-from ddpm_np.runs.log import Progress, prepare_folder
+from ddpm_np.runs.folder import hold_folder
+from ddpm_np.runs.log import Progress
 from ddpm_np.training import Recipe, init_state, train
 
 VARIANCES = {"posterior": "β̃ (posterior)", "beta": "β", "optimal": "optimal"}
@@ -53,7 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Print the tables, then draw."""
-    prepare_folder(options.out_dir, ("summary.json", "terms.png"))
+    with hold_folder(options.out_dir, ("summary.json", "terms.png")):
+        run_in_folder(options)
+
+
+def run_in_folder(options: argparse.Namespace) -> None:
+    """Write both files."""
     schedule = ddpm.scaled_linear_schedule(options.timesteps)
     gaussians = gaussian_tables(schedule, options.seed)
     rolls = swiss_roll_tables(schedule, options)
@@ -78,7 +90,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="to train with",
     )
     add("--seed", type=integer(0, 2**63), default=0, help="random seed")
-    add("--out-dir", type=folder, default=Path("runs/elbo_decomposition"), help="output folder")
+    add("--out-dir", type=folder, default=Path("runs/elbo_decomposition"), help=OUT_DIR)
     return parser.parse_args(arguments)
 
 

@@ -7,13 +7,19 @@ Bayes-optimal denoiser, which is known: nothing is trained. Prints a table, and 
 estimators.png and summary.json to --out-dir.
 """
 
+if __name__ == "__main__":
+    import _signals
+
+    _signals.exit_at_once("estimators.py")  # until run_command takes over
+
 import argparse
 import math
 import sys
 from pathlib import Path
 from typing import Any
 
-from _command_line import folder, integer, new_parser, run_command  # before NumPy: it sets BLAS threads
+# _command_line before NumPy: it sets BLAS threads
+from _command_line import OUT_DIR, folder, integer, new_parser, require_plotting, run_command
 from _estimators_measured import (
     BATCH,
     ByTime,
@@ -34,7 +40,7 @@ from ddpm_np import Table
 from ddpm_np.estimators.times import importance_probabilities
 from ddpm_np.exact import swiss_roll_exact
 from ddpm_np.runs.files import write_json
-from ddpm_np.runs.log import prepare_folder
+from ddpm_np.runs.folder import hold_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,7 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print, draw."""
-    prepare_folder(options.out_dir, ("summary.json", "estimators.png"))
+    require_plotting()
+    with hold_folder(options.out_dir, ("summary.json", "estimators.png")):
+        run_in_folder(options)
+    print(f"everything is in {options.out_dir}")
+
+
+def run_in_folder(options: argparse.Namespace) -> None:
+    """Write both files."""
     schedule = ddpm.scaled_linear_schedule(options.timesteps)
     sigma2 = ddpm.reverse_variance(schedule, "beta")
     problem = Problem(swiss_roll_exact(), schedule, sigma2, options.seed)
@@ -59,7 +72,6 @@ def run(options: argparse.Namespace) -> None:
     records = [summary(row) for row in rows]
     write_json(options.out_dir / "summary.json", {"entropy": entropy, "estimators": records})
     draw(options.out_dir / "estimators.png", rows, by_time, probabilities)
-    print(f"everything is in {options.out_dir}")
 
 
 # --- the command line ---------------------------------------------------------------------
@@ -72,7 +84,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--seed", type=integer(0, 2**63), default=0, help="random seed")
     add("--timesteps", type=integer(1), default=100, help="T, the number of diffusion steps")
     add("--points", type=integer(20), default=10_000, help="estimates from which each is judged")
-    add("--out-dir", type=folder, default=Path("runs/estimators"), help="output folder")
+    add("--out-dir", type=folder, default=Path("runs/estimators"), help=OUT_DIR)
     options = parser.parse_args(arguments)
     try:
         ddpm.scaled_linear_schedule(options.timesteps)

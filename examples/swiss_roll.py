@@ -6,12 +6,18 @@ Writes pictures, metrics, a checkpoint and a summary to --out-dir, and prints ho
 the model is from the truth.
 """
 
+if __name__ == "__main__":
+    import _signals
+
+    _signals.exit_at_once("swiss_roll.py")  # until run_command takes over
+
 import argparse
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from _command_line import integer, new_parser, run_command  # before NumPy: it sets BLAS threads
+# _command_line before NumPy: it sets BLAS threads
+from _command_line import integer, new_parser, require_plotting, run_command
 from _swiss_roll_report import check_finite, draw, judge, print_table, shown_times
 from _training import (
     LARGEST,
@@ -20,6 +26,7 @@ from _training import (
     about_training,
     add_run_flags,
     peak_rate,
+    run_folder,
     sample,
     train_or_resume,
 )
@@ -38,13 +45,11 @@ from ddpm_np.reverse import VARIANCES
 from ddpm_np.runs.batches import Batch, batches
 from ddpm_np.runs.evaluation import elbo_in_chunks, predictor
 from ddpm_np.runs.files import write_json
-from ddpm_np.runs.log import prepare_folder
 from ddpm_np.schedules import SCHEDULES
 from ddpm_np.training import Recipe
 
 TRAINING_POINTS = 100_000
 PICTURES = ("samples.png", "trajectory.png", "elbo.png", "loss.png", "schedule.png", "reverse.gif")
-FILES = (*PICTURES, "metrics.jsonl", "checkpoint.npz", "summary.json")
 EMA_DECAY = 0.999
 
 
@@ -59,10 +64,19 @@ def run(options: argparse.Namespace) -> None:
     backend = get_backend(options.backend, options.noise)
     print(describe_backend(options.backend, backend))
     task = Run(options, backend, make_recipe(options))
+    if not options.no_plots:
+        require_plotting()
+    with run_folder(options, PICTURES):
+        run_in_folder(task)
+    print(f"everything is in {options.out_dir}")
+
+
+def run_in_folder(task: Run) -> None:
+    """Write every file of a run."""
+    options, backend = task.options, task.backend
     schedule, law = task.recipe.schedule, swiss_roll_exact()
-    prepare_folder(options.out_dir, FILES)
     points = law.sample(TRAINING_POINTS, generator(options.seed, DATA))
-    warn_of_prior(schedule, ddpm.prior_term(schedule, points))
+    warn_of_prior(schedule, ddpm.prior_term(schedule, points), points)
 
     clock = Clock()
     state, first, log = train_or_resume(task, configuration(options), make_batches(task, points))
@@ -88,7 +102,6 @@ def run(options: argparse.Namespace) -> None:
     print_table(summary)
     if not options.no_plots:
         draw(task, log, bound, oracle, test, frames)
-    print(f"everything is in {options.out_dir}")
 
 
 # --- the command line ---------------------------------------------------------------------

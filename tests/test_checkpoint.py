@@ -1,8 +1,11 @@
+import io
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -45,7 +48,7 @@ def make_state(dtype="float64", step=2**53 + 1, recipe=RECIPE):
         flat[rng.permutation(size)[: len(AWKWARD)]] = np.array(AWKWARD).astype(dtype)
         flats.append(flat)
     params, average, m, v = flats
-    return TrainState(step, params, average, AdamState(step, m, v), np.array(1 / 3, dtype=dtype))
+    return TrainState(step, params, average, AdamState(step, m, np.abs(v)), np.array(1 / 3, dtype=dtype))
 
 
 def _places(recipe):
@@ -82,8 +85,9 @@ def refusal(path, **settings):
     with pytest.raises(CheckpointError) as caught:
         load(path, **settings)
     message = str(caught.value)
-    assert message.startswith((str(path), f"there is no {path}"))
-    assert "\n" not in message
+    assert message.startswith((str(path), f"there is no file {path}"))
+    assert message.isprintable()
+    assert len(message) < 300
     return message
 
 
@@ -293,7 +297,7 @@ def test_another_kind_of_file_is_refused(path, write):
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
-    assert refusal(tmp_path / "no.npz") == f"there is no {tmp_path / 'no.npz'}"
+    assert refusal(tmp_path / "no.npz") == f"there is no file {tmp_path / 'no.npz'}"
     (tmp_path / "file").write_text("")
     refusal(tmp_path / "file" / "no.npz")
 
@@ -323,10 +327,255 @@ def test_a_missing_number_is_named(path, name):
     assert f"it has no {name}" in refusal(path)
 
 
+# --- hostile files ------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
+@pytest.mark.parametrize("read", [load, read_archive], ids=["load_checkpoint", "read_archive"])
+def test_what_is_no_file_is_refused_at_once(path, monkeypatch, kind, read):
+    """To open a pipe waits for a writer; /dev/zero never ends."""
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        monkeypatch.chdir(path.parent)  # the name of a socket must be short
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(path.name)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(CheckpointError, match=f"it is no file, but a {kind}"):
+        read(path)
+
+
+def npy(array, **header):
+    """The bytes of an .npy file, with another header if given."""
+    stream = io.BytesIO()
+    if header:
+        wanted = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape, **header}
+        np.lib.format.write_array_header_1_0(stream, wanted)
+        stream.write(array.tobytes())
+    else:
+        np.lib.format.write_array(stream, array)
+    return stream.getvalue()
+
+
+def with_members(path, compression=zipfile.ZIP_STORED, **members):
+    """Put other bytes into a checkpoint; ``params_weight`` stands for params/weight.npy."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content |= {f"{name.replace('params_', 'params/')}.npy": text for name, text in members.items()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, text in content.items():
+            archive.writestr(name, text)
+
+
+BIG = 64 * 2**20
+ZEROS = np.zeros(BIG, np.uint8)
+BOMBS = {
+    "an array": ("params_weight", npy(ZEROS)),
+    "an array of the right header": ("params_weight", npy(np.zeros((2, 4))) + bytes(BIG)),
+    "another array": ("another", npy(ZEROS)),
+    "loss_sum": ("loss_sum", npy(ZEROS)),
+    "beta": ("beta", npy(np.zeros(BIG // 8))),
+    "the description": ("about", npy(np.array("x" * (BIG // 4)))),
+    "a header": ("params_weight", b"\x93NUMPY\x02\x00" + BIG.to_bytes(4, "little") + b" " * BIG),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_takes_no_memory(path, bomb):
+    name, content = BOMBS[bomb]
+    with_members(path, zipfile.ZIP_DEFLATED, **{name: content})
+    assert path.stat().st_size < 2**18
+    tracemalloc.start()
+    refusal(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**21
+
+
+def test_read_archive_has_a_limit_for_all_together(path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "MOST_BYTES", 1000)
+    with pytest.raises(CheckpointError, match="bytes, more than"):
+        read_archive(path)
+
+
+def test_a_directory_without_end_is_not_read(path):
+    """The directory of a zip file would be read whole: here it is a hole of a gigabyte."""
+    end = b"PK\x05\x06" + bytes(4) + (1).to_bytes(2, "little") * 2
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.truncate(2**30)
+        file.seek(2**30)
+        file.write(end + (2**30 - 100).to_bytes(4, "little") + (100).to_bytes(4, "little") + bytes(2))
+    tracemalloc.start()
+    assert "a directory of" in refusal(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**21
+
+
+# --- well-formed files of what no run wrote -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        *[({"configuration": value}, "no table of settings") for value in (None, [], 7, "x", True)],
+        *[
+            ({"step": value, "optimizer_step": value}, "is damaged: its step is ")
+            for value in (-1, True, 1.0, "7", None, [], {}, 2**63, 10**300)
+        ],
+        *[
+            ({"optimizer_step": value}, "is damaged: the optimizer is at step ")
+            for value in (7, 2.0**53, "7", None, True, 10**300)
+        ],
+        ({"stream": 2}, "is of another version: it was trained on batches of stream 2, this version dr"),
+        ({"stream": True}, "is of another version"),
+        ({"configuration": {**CONFIGURATION, "seed": 1e999}}, "Infinity is not JSON"),
+        ({"configuration": {**CONFIGURATION, "seed": float("nan")}}, "NaN is not JSON"),
+        ({"configuration": {**CONFIGURATION, "seed": float(2**63)}}, "seed was 9.223372036854776e+18"),
+        ({"configuration": {**CONFIGURATION, "seed": "x" * 10**5}}, "seed was 'xxx"),
+        ({"configuration": {**CONFIGURATION, "seed\x1b[2J\n": 1}}, r"seed\x1b[2J\n was 1 and is now N"),
+        ({"configuration": {**CONFIGURATION, "a" * 10**5: 1}}, "aaa was 1 and is now None"),
+        ({"format": "ddpm-np checkpoint \x00" + "9" * 10**5}, "has format 'ddpm-np checkp"),
+        ({"format": ["ddpm-np checkpoint 1"]}, "has format ['ddpm"),
+    ],
+    ids=lambda value: (
+        str(value)[:40].encode("ascii", "backslashreplace").decode() + str(len(str(value)))
+    ),
+)
+def test_a_description_that_no_run_wrote_is_refused(path, changes, said):
+    _, about = read_archive(path)
+    text = json.dumps({"format": checkpoint.FORMAT, **about, **changes})
+    with_members(path, about=npy(np.array(text)))
+    assert said in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 10**5,
+        '{"a":' * 10**5,
+        '{"format": 1' + "0" * 5000 + "}",
+        json.dumps({"format": checkpoint.FORMAT, "step": 1})[:-1] + ', "x": ' + "[" * 10**5,
+    ],
+    ids=["lists", "tables", "a long number", "nested in a table"],
+)
+def test_json_that_exhausts_the_parser_is_refused(path, text):
+    with_members(path, about=npy(np.array(text)))
+    assert "no checkpoint" in refusal(path)
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(path):
+    arrays, about = read_archive(path)
+    del about["stream"]
+    write_archive(path, arrays, about)
+    assert "is of an older version, which may have drawn other batches: start afresh" in refusal(path)
+
+
+def changed(values, index, value):
+    values = values.copy()
+    values.flat[index] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "said"),
+    [
+        *[
+            (name, lambda old, value=value: changed(old, 0, value), f"{name} holds NaN or infinity")
+            for name in ("params/weight", "average/weight", "adam_m/weight", "adam_v/weight", "loss_sum")
+            for value in (np.nan, np.inf, -np.inf)
+        ],
+        (
+            "adam_v/weight",
+            lambda old: changed(old, 3, -1e-300),
+            "adam_v/weight, of squares, is negative",
+        ),
+        ("loss_sum", lambda old: old[None], "loss_sum has shape (1,), wanted ()"),
+        ("params/weight", lambda old: old[..., None], "has shape (2, 4, 1), wanted (2, 4)"),
+        ("params/weight", lambda old: old.T, "has shape (4, 2), wanted (2, 4)"),
+        ("params/weight", lambda old: old.sum(), "has shape (), wanted (2, 4)"),
+        (
+            "params/weight",
+            lambda old: old.astype(np.float32),
+            "params/weight is float32, wanted float64",
+        ),
+        ("params/weight", lambda old: old.astype(">f8"), "params/weight is >f8, wanted float64"),
+        ("params/weight", lambda old: old.astype(complex), "is complex128, wanted float64"),
+        ("params/weight", lambda old: old.astype("M8[s]"), "is datetime64[s], wanted float64"),
+        ("params/weight", lambda old: old.view("V8"), "is |V8, wanted float64"),
+        ("loss_sum", lambda old: old.astype("U900"), "loss_sum is <U900, wanted float64"),
+        ("beta", lambda old: old.astype(np.float32), "beta is no table of a schedule"),
+        ("beta", lambda old: old[:1], "beta is no table of a schedule"),
+        ("beta", lambda old: old.sum(), "beta is no table of a schedule"),
+        ("beta", lambda old: changed(old, 3, np.nan), "is from another noise schedule"),
+        ("params/more", lambda _: np.zeros(3), "from another network: it also has params/more, which"),
+        ("x\n\x1b" + "y" * 10**4, lambda _: np.zeros(3), r"it also has x\n\x1byyyyy"),
+    ],
+    ids=lambda value: (
+        value[:50].encode("ascii", "backslashreplace").decode() if type(value) is str else None
+    ),
+)
+def test_an_array_that_no_run_wrote_is_refused(path, name, array, said):
+    arrays, about = read_archive(path)
+    arrays[name] = array(arrays.get(name))
+    write_archive(path, arrays, about)
+    assert said in refusal(path)
+
+
+def test_a_checkpoint_of_another_dtype_is_refused(tmp_path):
+    save(tmp_path / "a.npz", make_state("float64"))
+    message = refusal(tmp_path / "a.npz", dtype="float32")
+    assert message.endswith("is of another dtype: params/weight is float64, wanted float32")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_array_that_is_there_twice_is_refused(path):
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("beta.npy", npy(np.zeros(T + 1)))
+    assert "it has two arrays 'beta'" in refusal(path)
+
+
+@pytest.mark.parametrize("tree", ["params", "average", "m", "v", "loss_sum"])
+def test_a_state_that_could_not_be_resumed_is_not_saved(path, tree):
+    content, state = path.read_bytes(), make_state()
+    if tree in ("m", "v"):
+        moments = {tree: changed(getattr(state.optimizer, tree), 5, np.inf)}
+        state = state._replace(optimizer=state.optimizer._replace(**moments))
+    else:
+        state = state._replace(**{tree: changed(np.array(getattr(state, tree)), 0, np.nan)})
+    with pytest.raises(FloatingPointError, match="is no longer finite"):
+        save(path, state)
+    assert_untouched(path, content)
+
+
+def test_a_long_path_leaves_room_for_what_is_wrong(tmp_path):
+    deep = tmp_path.joinpath(*["d" * 100] * 5, "a\x1b.npz")
+    deep.parent.mkdir(parents=True)
+    save(deep, make_state())
+    now = dict.fromkeys("abcdefghij", 1)
+    for settings in ({"configuration": now}, {"recipe": make_recipe(size=5)}, {"dtype": "float32"}):
+        with pytest.raises(CheckpointError) as caught:
+            load(deep, **settings)
+        message = str(caught.value)
+        assert len(message) < 300
+        assert message.isprintable()
+        assert "ddd/a\\x1b.npz is " in message
+    with pytest.raises(CheckpointError, match=r"^there is no file .*\.\.\..*ddd$"):
+        load(deep.parent / ("d" * 99))
+
+
 # --- other runs ---------------------------------------------------------------------------
 
 
-def test_every_setting_that_differs_is_named_with_both_values(path):
+def test_every_setting_that_differs_is_named_with_both_values(path, monkeypatch):
+    monkeypatch.chdir(path.parent)  # a long path would leave less room
+    path = Path(path.name)
     now = {**CONFIGURATION, "seed": 1, "target": "v", "new": True}
     del now["schedule"]
     message = refusal(path, configuration=now)
@@ -452,7 +701,7 @@ failed = 0
 for limit in [*range(0, size, size // 40), size - 1]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        write_archive(path, arrays, about | {"step": 2**53 + 2})
+        write_archive(path, arrays, about | {"step": 2**53 + 2, "optimizer_step": 2**53 + 2})
     except OSError:
         failed += 1
     else:
@@ -460,7 +709,7 @@ for limit in [*range(0, size, size // 40), size - 1]:
     assert path.read_bytes() == content, limit
     assert os.listdir(path.parent) == [path.name], limit
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-write_archive(path, arrays, about | {"step": 2**53 + 2})
+write_archive(path, arrays, about | {"step": 2**53 + 2, "optimizer_step": 2**53 + 2})
 print(failed)
 """
     environment = {

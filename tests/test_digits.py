@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -194,6 +195,54 @@ def test_colour_images_of_8_bits_run_too(script, tmp_path):
     assert script.main(arguments(tmp_path / "run", plots=True, **settings)) == 0
     assert summary(tmp_path / "run")["images"]["levels"] == 256
     assert summary(tmp_path / "run")["images"]["shape"] == [4, 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (
+            IMAGES * 4,
+            "images lie in 0..16, too low for the 256 levels .* add --levels 17, or --levels 256",
+        ),
+        (IMAGES // 3, "images lie in 0..1, .* add --levels 2, or"),
+        (IMAGES * 0, "images lie in 0..0, .* add --levels 2, or"),
+        (IMAGES * 31 + 3, "images lie in 3..127, .* add --levels 128, or"),
+    ],
+)
+def test_256_levels_are_not_assumed_where_they_are_not(script, tmp_path, capsys, images, said):
+    np.save(tmp_path / "a.npy", images)
+    settings = {"data": tmp_path / "a.npy", "steps": 1, "timesteps": 3, "channels": 8}
+    assert script.main(arguments(tmp_path / "run", levels=None, **settings)) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error)
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    options = script.parse(arguments(tmp_path / "run", **{**settings, "levels": 256}))
+    assert script.load(options).images.max() == images.max()
+
+
+def test_images_of_8_bits_need_no_white(script, tmp_path):
+    np.save(tmp_path / "a.npy", IMAGES * 32)
+    options = script.parse(arguments(tmp_path / "run", levels=None, data=tmp_path / "a.npy"))
+    assert (options.levels, script.load(options).images.max()) == (256, 128)
+
+
+def test_channels_first_are_one_sentence(script, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.zeros((80, 1, 28, 28)))
+    assert script.main(arguments(tmp_path / "run", data=tmp_path / "a.npy")) == 2
+    assert "channels last, (n, H, W, C), got (80, 1, 28, 28)" in capsys.readouterr().err
+
+
+def test_help_says_the_rules(script, capsys):
+    with pytest.raises(SystemExit):
+        script.main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for rule in (
+        "refused where the highest pixel is below 128",
+        "with a <= 4 < c and a != b is refused as channels first",
+        "what diffusers calls scaled_linear is quadratic",
+    ):
+        assert rule in said
 
 
 @sklearn

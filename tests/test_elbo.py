@@ -20,6 +20,7 @@ from ddpm_np.elbo import (
     elbo_decomposition,
     middle_term,
     prior_term,
+    warn_of_prior,
 )
 from ddpm_np.forward import q_sample
 from ddpm_np.gaussians import kl_full
@@ -93,7 +94,10 @@ def test_warning_of_a_prior_that_is_off():
     with pytest.warns(PriorWarning) as record:
         run(short, sigma2=reverse_variance(short, "beta"))
     text = str(record[0].message)
-    for part in [f"{nats:.3g} nats", "no training can reduce", "T = 50", "0.78 x_0", "scaled_linear"]:
+    rms = np.sqrt(np.mean(x0**2))
+    for part in [f"{nats:.3g} nats, {nats / 2:.2g} per dimension", "no training can reduce", "T = 50"]:
+        assert part in text
+    for part in ["0.78 x_0", f"root mean square {rms:.3g}", "scaled_linear"]:
         assert part in text
     assert record[0].filename == __file__
     with warnings.catch_warnings():
@@ -113,6 +117,40 @@ def test_the_limit_of_the_warning(side):
             MILD, lambda x_t, t: x_t, x0, noise=lambda t: x0, sigma2=reverse_variance(MILD, "unit")
         )
     assert [w.category for w in caught] == ([PriorWarning] if side > 1 else [])
+
+
+def test_the_limit_is_per_dimension():
+    """Ho et al.'s schedule on 64 x 64 x 3 pixels: 0.25 nats in all, 2e-5 per dimension."""
+    schedule, x0 = linear_schedule(1000), np.ones((2, 64, 64, 3))
+    L_T = prior_term(schedule, x0)
+    assert -L_T[0] > 0.2
+    warn_of_prior(schedule, L_T, x0)
+    dimension = PRIOR_LIMIT * np.ones((3, 5, 2))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_prior(schedule, -np.full(3, 9.99 * PRIOR_LIMIT), dimension)
+        assert caught == []
+        warn_of_prior(schedule, -np.full(3, 10.01 * PRIOR_LIMIT), dimension)
+        assert len(caught) == 1
+
+
+def test_the_warning_of_the_prior_names_the_data_where_the_schedule_is_right():
+    """Pixels of 0..255: no schedule that suits others brings them down to the prior."""
+    schedule, x0 = linear_schedule(1000), np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1)) * 1.0
+    with pytest.warns(PriorWarning) as record:
+        warn_of_prior(schedule, prior_term(schedule, x0), x0)
+    text = str(record[0].message)
+    assert f"root mean square {np.sqrt(np.mean(x0**2)):.3g}" in text
+    assert "scale them to [-1, 1]" in text
+    for word in ("betas", "steps", "scaled_linear"):
+        assert word not in text
+
+
+@pytest.mark.parametrize("rms", [0.3, 1.0, 3.0])
+def test_the_schedule_is_named_where_data_of_size_1_would_be_off_too(rms):
+    schedule, x0 = linear_schedule(50), np.full((2, 3), rms)
+    with pytest.warns(PriorWarning, match="take more steps or larger betas"):
+        warn_of_prior(schedule, prior_term(schedule, x0), x0)
 
 
 # --- shapes and sums

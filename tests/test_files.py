@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_np.runs.files import atomic_write, write_json
+from ddpm_np.runs.files import atomic_write, parse_json, remove_leftovers, write_json
 
 OLD = b"the old content"
 
@@ -140,6 +140,38 @@ def test_refuses_a_missing_folder_and_makes_none(tmp_path):
 def test_refuses_a_folder(tmp_path):
     with pytest.raises(IsADirectoryError, match="is in the way"), atomic_write(tmp_path):
         pass
+
+
+def test_what_a_killed_writer_leaves_is_removed_and_nothing_else(target):
+    script = f"""
+import os
+from ddpm_np.runs.files import atomic_write
+with atomic_write({str(target)!r}) as file:
+    file.write(b"half")
+    os.kill(os.getpid(), 9)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", script], env=environment)
+    (leftover,) = {*names(target)} - {"file.bin"}
+    kept = [
+        *(".file.bin.tmp", ".file.bin.12.0123456.tmp", ".file.bin.12.0123456g.tmp", "file.bin.12.tmp"),
+        *(".fileXbin.12.01234567.tmp", ".file.bin.x.01234567.tmp", ".file.bin.12.01234567.tmp.gz"),
+        *("x.file.bin.12.01234567.tmp", ".file.bin.12.01234567.tmp\n"),
+    ]
+    for name in kept:
+        (target.parent / name).write_bytes(b"a user's")
+    (target.parent / ".file.bin.12.01234567.tmp").mkdir()
+    remove_leftovers(target)
+    assert names(target) == sorted([*kept, "file.bin", ".file.bin.12.01234567.tmp"])
+    assert target.read_bytes() == OLD
+    remove_leftovers(target.parent / "nowhere" / "file.bin")
+    assert leftover.endswith(".tmp")
+
+
+@pytest.mark.parametrize("text", ["[NaN]", "-Infinity", "", "{", "[" * 100_000, "1" * 5000])
+def test_what_is_not_json_is_a_value_error(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_json(text)
 
 
 def test_json_round_trip(tmp_path):

@@ -133,6 +133,29 @@ def test_folders_and_pipes_are_no_files(tmp_path):
             read_array(tmp_path / "pipe", "images")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+def test_a_file_that_becomes_a_pipe_or_a_device_is_refused_too(tmp_path, monkeypatch):
+    """Between the look at it and its opening: neither waits nor reads."""
+    path, stat = tmp_path / "a.npy", os.stat
+    swaps = {"pipe": lambda: os.mkfifo(path), "device": lambda: path.symlink_to("/dev/zero")}
+    for kind, swap in swaps.items():
+
+        def swapped(*arguments, swap=swap, **settings):
+            found = stat(*arguments, **settings)
+            path.unlink()
+            swap()
+            return found
+
+        path.write_bytes(npy(IMAGES))
+        with monkeypatch.context() as context:
+            context.setattr(os, "stat", swapped)
+            with pytest.raises(DataError, match=f"it is no file, but a {kind}"):
+                read_array(path, "images")
+        path.unlink()
+    path.write_bytes(npy(IMAGES))
+    assert read_array(path, "images").shape == IMAGES.shape
+
+
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
 def test_a_flipped_bit_in_an_archive_is_found(tmp_path, compression, place):
@@ -167,6 +190,63 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     assert (tmp_path / "a.npz").stat().st_size < 10**4
     with pytest.raises(DataError, match="takes 2000000 bytes, more than 1000000"):
         read_array(tmp_path / "a.npz", "images")
+
+
+def test_what_becomes_too_large_as_float64_is_refused(tmp_path, monkeypatch):
+    """Integers take eight times as much once they are pixels."""
+    monkeypatch.setattr(array_files, "MOST_BYTES", 10**6)
+    for values in (125_000, 125_001):
+        np.save(tmp_path / "a.npy", np.zeros(values, np.uint8))
+        np.savez_compressed(tmp_path / "a.npz", images=np.zeros(values, np.uint8))
+        for name in ("a.npy", "a.npz"):
+            if values == 125_000:
+                assert read_array(tmp_path / name, "images").shape == (values,)
+                continue
+            with pytest.raises(DataError, match="takes 1000008 bytes as float64, more than 1000000"):
+                read_array(tmp_path / name, "images")
+
+
+def test_a_bomb_in_a_header_takes_no_memory(tmp_path):
+    header = b"\x93NUMPY\x02\x00" + (2**28).to_bytes(4, "little") + b" " * 2**26
+    (tmp_path / "a.npz").write_bytes(zipped("images.npy", header, zipfile.ZIP_DEFLATED))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="cannot be read"):
+        read_array(tmp_path / "a.npz", "images")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**21
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("kind", ["twice", "lzma", "nested", "escaped"])
+def test_what_numpy_does_not_write_is_refused(tmp_path, kind):
+    nested = b"\x93NUMPY\x01\x00" + (9000).to_bytes(2, "little") + b"(" * 8000 + b" " * 1000
+    escaped = npy(IMAGES).replace(b"'|u1'", b"'\\q1'")  # Python's parser would warn
+    content = {"nested": nested, "escaped": escaped}.get(kind, npy(IMAGES))
+    packing = zipfile.ZIP_LZMA if kind == "lzma" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", packing) as archive:
+        for _ in range(1 + (kind == "twice")):
+            archive.writestr("images.npy", content)
+    with pytest.raises(DataError, match="cannot be read: ") as caught:
+        read_array(tmp_path / "a.npz", "images")
+    assert {"twice": "two arrays", "lzma": "NumPy does not"}.get(kind, "") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x\n\x1b[2J", "\udcff", "é", "n" * 10_000, "a\u202eb"])
+def test_a_message_is_one_short_printable_line(tmp_path, name):
+    path = tmp_path.joinpath(*["d" * 200] * 3, "a\tb.npz")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(zipped(name.encode("utf-8", "replace").decode(), npy(IMAGES)))
+    with pytest.raises(DataError) as caught:
+        read_array(path, name + "?")
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 300
+    assert message.startswith(str(tmp_path)[:20])
+    assert r"ddd/a\tb.npz has no array '" in message
+    for text in ("x" * 10**7, "\n" * 10**7):
+        assert len(str(DataError(text))) < 300
+        assert str(DataError(text)).isprintable()
 
 
 @pytest.mark.parametrize("where", ["npy", "npz", "pickle"])
@@ -245,6 +325,43 @@ def test_bad_images_are_one_sentence(images, message):
 def test_bad_labels_are_one_sentence(labels, message):
     with pytest.raises(DataError, match=message):
         check_data("a.npz", IMAGES, labels, 17)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (4, 8, 8), (3, 32, 48), (2, 6, 5)])
+def test_channels_first_are_one_sentence(shape):
+    images = np.zeros((80, *shape), np.uint8)
+    with pytest.raises(
+        DataError, match=r"must have their channels last, \(n, H, W, C\), got \(80, "
+    ) as caught:
+        check_data("a.npz", images, None, 17, multiple=2)
+    assert "images.transpose(0, 2, 3, 1)" in str(caught.value)
+    assert check_data("a.npz", images.transpose(0, 2, 3, 1), None, 17).images.shape[3] == shape[0]
+
+
+@pytest.mark.parametrize(
+    "shape", [(4, 8, 3), (1, 28, 1), (4, 4, 4), (4, 4, 8), (8, 4, 8), (2, 2, 4), (3, 3, 6), (28, 28, 4)]
+)
+def test_small_images_with_channels_last_are_taken_as_they_are(shape):
+    assert check_data("a.npz", np.zeros((80, *shape), np.uint8), None, 17).images.shape == (80, *shape)
+
+
+def test_images_are_refused_by_what_they_take_once_scaled():
+    """Nothing is allocated: these are 1.2 GB as they come, and would be 9.4."""
+    images = np.broadcast_to(np.uint8(0), (70, 4096, 4096))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="take 9395240960 bytes in float64, more than 4294967296"):
+        check_data("a.npz", images, None, 256)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_the_largest_images_are_those_that_fit_once_scaled(monkeypatch):
+    images = np.zeros((80, 4, 4), np.uint8)
+    monkeypatch.setattr("ddpm_np.data.images.MOST_BYTES", images.size * 8)
+    assert scale(check_data("a", images, None, 17).images, 17).nbytes == images.size * 8
+    with pytest.raises(DataError, match="take 10368 bytes in float64, more than 10240"):
+        check_data("a", np.zeros((81, 4, 4), np.uint8), None, 17)
 
 
 def test_too_many_classes_are_refused():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_np.runs.log import MetricsLog, Progress, prepare_folder, read_metrics
+from ddpm_np.runs.log import LogError, MetricsLog, Progress, read_metrics
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}
@@ -33,53 +33,6 @@ def python(script, *arguments, **settings):
         text=True,
         **settings,
     )
-
-
-# --- the folder ---------------------------------------------------------------------------
-
-
-def test_makes_the_folder_and_leaves_nothing_in_it(tmp_path):
-    folder = tmp_path / "a" / "b"
-    prepare_folder(folder)
-    assert os.listdir(folder) == []
-    (folder / "old").write_text("kept")
-    prepare_folder(folder)
-    assert (folder / "old").read_text() == "kept"
-    assert os.listdir(folder) == ["old"]
-
-
-@posix
-def test_an_impossible_folder_is_an_os_error_and_leaves_nothing(tmp_path):
-    (tmp_path / "file").write_text("kept")
-    bad = [
-        tmp_path / "file",
-        tmp_path / "file" / "a" / "b",
-        Path("/proc/nothing/here"),
-        Path("/proc/self"),
-    ]
-    for folder in [*bad, tmp_path / ("x" * 300)]:
-        with pytest.raises(OSError, match=r"."):
-            prepare_folder(folder)
-    assert os.listdir(tmp_path) == ["file"]
-    assert (tmp_path / "file").read_text() == "kept"
-
-
-@posix
-def test_a_full_disk_is_found_before_any_work_is_done(tmp_path):
-    script = """
-import resource, sys
-from pathlib import Path
-from ddpm_np.runs import prepare_folder
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-try:
-    prepare_folder(Path(sys.argv[1]))
-except OSError as error:
-    print(error.strerror)
-"""
-    result = python(script, tmp_path, capture_output=True)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout
-    assert os.listdir(tmp_path) == []
 
 
 # --- the log ------------------------------------------------------------------------------
@@ -143,6 +96,8 @@ def test_a_line_torn_anywhere_is_dropped(path):
         b'{"loss": 1}\n',
         b'{"step": "9"}\n',
         b"nan\n",
+        b'{"step": 7, "loss": NaN}\n',
+        b"[" * 100_000 + b"\n",
     ],
 )
 def test_what_is_no_record_is_dropped(path, junk):
@@ -181,12 +136,65 @@ def test_what_json_cannot_hold_is_refused_and_not_written(path, value):
     assert path.read_text() == line(100)
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ([], "steps 100, 200, 300, \\.\\.\\., and the checkpoint is at step 500: put back"),
+        ([100, 200, 400, 500], "steps 300, and"),
+        ([100, 200, 300], "steps 400, 500, and"),
+    ],
+)
+def test_lines_that_a_resumed_run_needs_are_named_and_the_log_stays(path, kept, said):
+    content = "".join(map(line, kept)) + "torn"
+    path.write_text(content)
+    with pytest.raises(LogError, match=said):
+        MetricsLog(path, 500, range(100, 501, 100))
+    assert path.read_text() == content
+    path.write_text("".join(map(line, [*range(50, 501, 50), 600])))
+    assert len(MetricsLog(path, 500, range(100, 501, 100)).records) == 10
+
+
+def test_a_step_beyond_all_logs_is_refused_at_once(path):
+    with pytest.raises(LogError, match="steps 100, 200, 300"):
+        MetricsLog(path, 2**62, range(100, 2**62, 100))
+
+
+def test_a_log_is_on_disk_once_it_is_synced(path, monkeypatch):
+    log, synced, fsync = MetricsLog(path, 0), [], os.fsync
+    log.append(record(100))
+    inode = path.stat().st_ino
+
+    def watch(descriptor):
+        assert os.fstat(descriptor).st_ino == inode
+        assert path.read_text() == line(100)
+        synced.append(fsync(descriptor))
+
+    monkeypatch.setattr(os, "fsync", watch)
+    log.sync()
+    assert len(synced) == 1
+
+
+@posix
+def test_pipes_and_devices_are_no_logs(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, said in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(LogError, match=f"it is no file, but {said}"):
+            read_metrics(path)
+
+
+def test_a_log_larger_than_any_is_refused(path):
+    with path.open("wb") as file:
+        file.truncate(2**31)  # takes no room
+    with pytest.raises(LogError, match="more than"):
+        read_metrics(path)
+
+
 def test_a_missing_log_is_empty(path):
     assert read_metrics(path) == []
     assert not path.exists()
 
 
-def test_a_log_that_cannot_be_written_is_an_os_error(tmp_path):
+def test_a_log_that_cannot_be_written_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     for bad in (
@@ -194,7 +202,7 @@ def test_a_log_that_cannot_be_written_is_an_os_error(tmp_path):
         tmp_path / "no" / "metrics.jsonl",
         tmp_path / "folder",
     ):
-        with pytest.raises(OSError, match=r"."):
+        with pytest.raises((OSError, LogError), match=r"."):
             MetricsLog(bad, 0)
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
@@ -331,12 +339,3 @@ except KeyboardInterrupt:
 """)
     assert printed == ""
     assert shown.split("\r")[-2] == "stopped"
-
-
-def test_folders_in_the_way_are_found_before_any_work(tmp_path):
-    (tmp_path / "a.png").mkdir()
-    with pytest.raises(IsADirectoryError, match=r"a\.png is in the way"):
-        prepare_folder(tmp_path, ("b.png", "a.png"))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match="file is in the way: a folder"):
-        prepare_folder(tmp_path / "file")

@@ -47,6 +47,7 @@ def waits(monkeypatch):
         monkeypatch.setitem(module if isinstance(module, dict) else vars(module), name, note)
 
     place(samplers, "check_finite")
+    place(samplers, "_check_steps")
     place(elbo, "check_finite")
     place(elbo, "warn_of_prior")
     place(decoders, "bool", False)
@@ -118,12 +119,12 @@ def predictor_of(name):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_sampling_waits_only_to_look_at_its_start(waits, name, target):
+def test_sampling_waits_only_to_look_at_its_ends(waits, name, target):
     x_T = asarray(np.zeros((BATCH, *NETWORKS[name][1])))
     samplers.ancestral_sample(
         SCHEDULE, predictor_of(name), x_T, noise=lambda t: x_T, sigma2=SIGMA2, target=target
     )
-    assert waits == ["check_finite"]
+    assert waits == ["check_finite", "_check_steps"]
 
 
 def test_guidance_and_clipping_do_not_wait(waits):
@@ -132,7 +133,7 @@ def test_guidance_and_clipping_do_not_wait(waits):
     samplers.ancestral_sample(
         SCHEDULE, predict, x_T, noise=lambda t: x_T, sigma2=SIGMA2, target="x0", trajectory=True
     )
-    assert waits == ["check_finite"]
+    assert waits == ["check_finite", "_check_steps"]
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -182,6 +182,53 @@ def test_a_perfect_x0_network_returns_its_observation():
 
 
 @pytest.mark.parametrize("trajectory", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("first", [1, 4, MILD.T])
+def test_the_time_from_which_nothing_is_finite_is_named(lib, dtype, first, target, value, trajectory):
+    """Though later predictions are as they should be."""
+    bad = np.zeros_like(X_T)
+    bad[1, 0] = value
+
+    def predict(x_t, t):
+        return lib.array(bad if t == first else np.zeros_like(X_T), dtype)
+
+    with pytest.raises(
+        FloatingPointError, match=rf"sampling diverged at t = {first}: .* x_{first - 1} is not"
+    ):
+        ancestral_sample(
+            MILD,
+            predict,
+            lib.array(X_T, dtype),
+            noise=lambda t: lib.array(NOISE[t], dtype),
+            sigma2=reverse_variance(MILD, "beta"),
+            target=target,
+            trajectory=trajectory,
+        )
+
+
+def test_noise_that_is_not_finite_and_what_overflows_are_named_too():
+    sigma2 = reverse_variance(MILD, "beta")
+    with pytest.raises(FloatingPointError, match="diverged at t = 3"):
+        ancestral_sample(
+            MILD,
+            lambda x_t, t: x_t,
+            X_T,
+            noise=lambda t: NOISE[t] if t != 3 else NOISE[t] + np.inf,
+            sigma2=sigma2,
+        )
+    with pytest.raises(FloatingPointError, match=f"diverged at t = {MILD.T - 1}"):
+        ancestral_sample(MILD, lambda x_t, t: 1e200 * x_t, X_T, noise=lambda t: NOISE[t], sigma2=sigma2)
+
+
+def test_a_variance_of_0_at_t_1_points_to_the_table_that_has_one():
+    with pytest.raises(
+        ValueError, match=r'got sigma2\[1\] = 0; .* reverse_variance\(schedule, "posterior"\)'
+    ):
+        ancestral_sample(MILD, lambda x_t, t: x_t, X_T, noise=no_noise, sigma2=MILD.posterior_variance)
+
+
+@pytest.mark.parametrize("trajectory", [False, True])
 def test_on_every_library(lib, dtype, trajectory):
     x_T, noise = X_T.astype(dtype), NOISE.astype(dtype)
 

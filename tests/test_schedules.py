@@ -20,6 +20,7 @@ from ddpm_np.schedules import (
     cosine_schedule,
     linear_schedule,
     log_snr_schedule,
+    merge_first_steps,
     quadratic_schedule,
     scaled_linear_schedule,
     schedule_from_alpha_bar,
@@ -161,6 +162,18 @@ def test_scaled_linear_is_linear_at_1000():
     np.testing.assert_array_equal(scaled_linear_schedule(1000).beta, linear_schedule(1000).beta)
 
 
+@pytest.mark.peers
+def test_scaled_linear_of_diffusers_is_quadratic():
+    diffusers = pytest.importorskip("diffusers")
+    theirs = diffusers.DDPMScheduler(50, 1e-4, 0.02, beta_schedule="scaled_linear").betas.numpy()
+    np.testing.assert_allclose(quadratic_schedule(50).beta[1:], theirs, rtol=1e-6)
+    assert np.max(np.abs(scaled_linear_schedule(50).beta[1:] - theirs)) > 0.1
+    assert (
+        'diffusers calls "scaled_linear" is :func:`quadratic_schedule`' in scaled_linear_schedule.__doc__
+    )
+    assert '"scaled_linear"' in quadratic_schedule.__doc__
+
+
 def test_scaled_linear_ends_the_same_for_every_length():
     """log alpha_bar_T is -1000 times the mean beta, but for terms of beta^2: 3 % of it at T = 200."""
     ends = [scaled_linear_schedule(T).log_alpha_bar[-1] for T in (200, 1000, 5000)]
@@ -246,6 +259,17 @@ def test_tables_are_copies():
     s = schedule_from_alpha_bar(alpha_bar)
     alpha_bar[1] = 0.9
     assert s.alpha_bar[1] == 0.5
+
+
+@pytest.mark.parametrize("T", [2, 30, 1000])
+def test_a_zero_in_a_table_has_no_sign(T):
+    made = [make(T) for name, (make, _) in CASES.items()]
+    made += [log_snr_schedule(T, 0.02), merge_first_steps(linear_schedule(T), 0.012)]
+    made += [schedule_from_alpha_bar(made[0].alpha_bar), schedule_from_beta(np.full(T, 0.9))]
+    roots = ["sqrt_alpha_bar", "sqrt_one_minus_alpha_bar", "c_xt", "c_x0"]
+    for s, name in itertools.product(made, [*TABLES, *roots]):
+        table = getattr(s, name)
+        assert not np.any(np.signbit(table[table == 0.0])), (s, name)
 
 
 def test_repr_says_what_it_is():
@@ -356,6 +380,47 @@ def test_endpoints_out_of_range(make, name, value):
             "alpha_bar[2] = 0",
         ),
         (bad(schedule_from_alpha_bar, [1.0, math.nan]), ValueError, "alpha_bar must decrease strictly"),
+        (bad(schedule_from_alpha_bar, [1.0, math.inf]), ValueError, "alpha_bar must decrease strictly"),
+        (
+            bad(schedule_from_alpha_bar, [1.0, 0.5, 0.0, 0.0]),
+            ValueError,
+            "alpha_bar must decrease strictly and stay above 0, got alpha_bar[1] = 0.5, "
+            "alpha_bar[2] = 0",
+        ),
+        (
+            bad(schedule_from_alpha_bar, [1.0, 1e-20]),
+            ValueError,
+            "alpha_bar must keep more than 1e-16 of itself in each step, or beta rounds to 1, "
+            "got alpha_bar[0] = 1, alpha_bar[1] = 1e-20",
+        ),
+        *(  # running products: of 1/2 they reach 0, of 0.9 they stick just above it
+            (
+                bad(schedule_from_alpha_bar, np.cumprod([1.0, *[factor] * 8000])),
+                ValueError,
+                "alpha_bar must not underflow: take fewer steps or smaller betas (schedule_from_beta "
+                f"takes any), got alpha_bar[{last}, alpha_bar[",
+            )
+            for factor, last in (
+                (0.5, "1074] = 4.94066e-324"),
+                (0.9, "7050] = 2.47033e-323"),
+                (1e-10, "32] = 9.99989e-321"),
+            )
+        ),
+        (
+            bad(merge_first_steps, schedule_from_beta([0.5] * 1200), 0.8),
+            ValueError,
+            "alpha_bar must not underflow: take fewer steps or smaller betas",
+        ),
+        (
+            bad(log_snr_schedule, 10, 1e-9),
+            ValueError,
+            "noise = 1e-09 or signal = 0.03 is too small for T = 10 in float64: alpha_bar must",
+        ),
+        (
+            bad(log_snr_schedule, 10, 0.1, 1e-200),
+            ValueError,
+            "noise = 0.1 or signal = 1e-200 is too small for T = 10 in float64: alpha_bar must",
+        ),
         (bad(schedule_from_alpha_bar, "1"), TypeError, "alpha_bar must be a non-empty sequence"),
     ],
 )

@@ -96,3 +96,19 @@ def test_bad_arguments_are_refused():
     errors = step_errors(schedule, predict, x0, noise=lambda t: noise[t])
     with pytest.raises(ValueError, match="sigma2"):
         elbo_from_errors(schedule, errors, np.ones(40), gaussian_decoder)
+
+
+@pytest.mark.parametrize("T", [1, 2, 39, 41])
+def test_errors_of_another_T_are_refused(T):
+    """Of T = 2, one weight would be broadcast to all steps without a word."""
+    schedule, other = scaled_linear_schedule(40), cosine_schedule(T)
+    x0, noise = setting(schedule)
+    errors = step_errors(schedule, predict, x0, noise=lambda t: noise[t])
+    for use in (
+        lambda: elbo_from_errors(other, errors, reverse_variance(other, "beta"), gaussian_decoder),
+        lambda: best_variance(other, errors, gaussian_decoder),
+    ):
+        with pytest.raises(
+            ValueError, match=f"errors were measured for T = 40, and the schedule has T = {T}"
+        ):
+            use()

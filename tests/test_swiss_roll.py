@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from backends import BackendError, get_backend
-from ddpm_np.runs.checkpoint import read_archive, save_checkpoint
+from ddpm_np.runs.checkpoint import read_archive, save_checkpoint, write_archive
 from ddpm_np.runs.log import read_metrics
 from ddpm_np.training import init_state
 
@@ -78,7 +78,7 @@ def assert_refused(result):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def arrays(folder):
@@ -327,10 +327,12 @@ def test_an_absurd_number_of_times_is_one_sentence(tmp_path):
     ],
 )
 def test_divergence_is_one_sentence(out, settings, said):
-    summary = (out / "summary.json").read_bytes()
+    before = contents(out)
     assert said in assert_refused(call(out, **settings))
-    assert (out / "summary.json").read_bytes() == summary
-    arrays(out)  # whichever run it is from, it is whole
+    assert contents(out / "previous") == before
+    if "steps" in settings:  # it diverged after training
+        arrays(out)
+    assert contents(out).keys() <= {"metrics.jsonl", "checkpoint.npz"}
 
 
 # --- resuming -----------------------------------------------------------------------------
@@ -411,24 +413,28 @@ def test_a_damaged_checkpoint_is_one_sentence_and_stays(here, out, damage):
 def test_a_foreign_checkpoint_is_one_sentence_that_names_every_difference(here, out):
     before = contents(out)
     was = json.loads((out / "summary.json").read_text())["configuration"]
-    changed = {
-        "steps": 40,
-        "batch_size": 8,
-        "hidden_size": 4,
-        "hidden_layers": 2,
-        "timesteps": 30,
-        "schedule": "cosine",
-        "target": "v",
-        "learning_rate": 0.5,
-        "seed": 3,
-        "dtype": "float64",
-    }
-    assert was.keys() == changed.keys() | {"backend", "noise"}
-    message = assert_refused(here(out, "--resume", **changed))
-    for name, value in changed.items():
-        assert f"{name} was {was[name]!r} and is now {value!r}" in message
-    assert "backend was" not in message
+    changes = [
+        {"steps": 40, "batch_size": 8, "hidden_size": 4, "hidden_layers": 2},
+        {"timesteps": 30, "schedule": "cosine", "target": "v"},
+        {"learning_rate": 0.5, "seed": 3, "dtype": "float64"},
+    ]
+    assert was.keys() == {name for change in changes for name in change} | {"backend", "noise"}
+    for changed in changes:
+        message = assert_refused(here(out, "--resume", **changed))
+        for name, value in changed.items():
+            assert f"{name} was {was[name]!r} and is now {value!r}" in message
+        assert "backend was" not in message
     assert contents(out) == before
+
+
+def test_many_differences_are_as_many_as_fit(here, out):
+    changed = {"steps": 40, "batch_size": 8, "hidden_size": 4, "hidden_layers": 2, "timesteps": 30}
+    message = assert_refused(here(out, "--resume", **changed, target="v", seed=3, dtype="float64"))
+    assert len(message) < 300
+    assert "steps was 30 and is now 40; batch_size was 16 and is now 8; " in message
+    told = message.count(" was ")
+    assert told >= 3
+    assert message.endswith(f"; and {8 - told} more\n")
 
 
 # --- a full disk --------------------------------------------------------------------------
@@ -449,7 +455,10 @@ def test_no_room_for_a_checkpoint_leaves_the_previous_one(begun, limit, flags):
     result = call(begun, *flags, limits=[("RLIMIT_FSIZE", limit)])
     assert "too large" in assert_refused(result)
     assert ("training: step" in result.stdout) == (limit >= 4096)
-    assert_intact(begun, before)
+    # A run that starts afresh has set the earlier one aside.
+    folder = begun if flags or limit < 4096 else begun / "previous"
+    assert_intact(folder, before)
+    assert flags or limit < 4096 or not (begun / "checkpoint.npz").exists()
 
 
 @posix
@@ -501,32 +510,269 @@ def wait_for(process, text):
     raise AssertionError(f"ended without {text!r}: {process.stderr.read()}")
 
 
-def hear_ctrl_c():
-    """Undo what shells do to background jobs, and so to the tests: they ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def hear_signals():
+    """Undo what shells do to background jobs, and so to the tests: they ignore SIGINT, or SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+LONG = {"steps": 3000, "checkpoint_every": 200, "samples": 2}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A longer run, that others are stopped within: its folder."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert call(out, **LONG).returncode == 0
+    return out
+
+
+def assert_is(out, whole):
+    """It has the bits and the log of the whole run, and nothing was left behind."""
+    assert arrays(out) == arrays(whole)
+    assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert not list(out.glob(".*"))
+
+
+def assert_resumed(out, whole):
+    result = call(out, "--resume", **LONG)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert_is(out, whole)
+    return result
 
 
 @posix
-def test_ctrl_c_is_one_sentence_and_the_resumed_run_ends_in_the_same_bits(tmp_path):
-    settings = {"steps": 3000, "checkpoint_every": 200, "samples": 2}
-    assert call(tmp_path / "whole", **settings).returncode == 0
+@pytest.mark.parametrize(
+    "sent",
+    [["SIGINT"], ["SIGTERM"], ["SIGHUP"], ["SIGTERM", "SIGTERM", "SIGHUP"]],
+    ids=" ".join,
+)
+def test_a_signal_is_one_sentence_and_the_resumed_run_ends_in_the_same_bits(tmp_path, whole, sent):
     out = tmp_path / "parts"
     for flags in ((), ("--resume",)):
-        process = start(out, *flags, preexec_fn=hear_ctrl_c, **settings)
+        # There is no checkpoint but that of the signal.
+        settings = {**LONG, "checkpoint_every": 10**9}
+        process = start(out, *flags, preexec_fn=hear_signals, **settings)
         with process:
             wait_for(process, "training: step")
-            assert (out / "checkpoint.npz").exists()
-            process.send_signal(signal.SIGINT)
+            assert (out / "checkpoint.npz").exists() == bool(flags)
+            for name in sent:
+                process.send_signal(signal.Signals[name])
+                time.sleep(0.001)
             _, error = process.communicate(timeout=60)
-        assert process.returncode == 130
-        hint = "the same command with --resume goes on from the checkpoint"
-        assert error == f"\nswiss_roll.py: stopped; {hint}\n"
+        first = signal.Signals(process.returncode - 128).name
+        assert first in sent  # of two at a time, the system says which is first
+        stopped = "\nswiss_roll.py: stopped" + ("" if first == "SIGINT" else f" by {first}")
+        stopped = stopped if first == "SIGINT" else stopped.lstrip()
+        assert error == f"{stopped}; the same command with --resume goes on from the checkpoint\n"
         assert 0 < arrays(out)[1]["step"] < 3000
         assert {path.name for path in out.iterdir()} == {"checkpoint.npz", "metrics.jsonl"}
-    result = call(out, "--resume", **settings)
+    assert_resumed(out, whole)
+
+
+@posix
+def test_a_hangup_that_was_ignored_stays_so(tmp_path, whole):
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    process = start(tmp_path / "run", preexec_fn=ignore, **LONG)
+    with process:
+        wait_for(process, "training: step")
+        process.send_signal(signal.SIGHUP)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, "")
+    assert_is(tmp_path / "run", whole)
+
+
+@posix
+@pytest.mark.parametrize("name", ["swiss_roll", "digits", "elbo_decomposition", "estimators"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_it_imports_is_one_sentence(tmp_path, name, number):
+    (tmp_path / "numpy.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT.parent / f"{name}.py")],
+        env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=hear_signals,
+    )
+    with process:
+        wait_for(process, "importing")
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    by = " by SIGTERM" if number == signal.SIGTERM else ""
+    assert error.lstrip("\n") == f"{name}.py: stopped{by}\n"
+    assert process.returncode == 128 + number
+
+
+@posix
+@pytest.mark.parametrize("flags", [(), ("--resume",)])
+def test_stopped_before_it_begins_a_run_says_nothing_of_a_checkpoint(
+    script, here, out, monkeypatch, flags
+):
+    monkeypatch.setattr(script, "get_backend", lambda *_: signal.raise_signal(signal.SIGTERM))
+    before, handlers = contents(out), [signal.getsignal(k) for k in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)  # even under nohup
+    result = here(out, *flags)
+    monkeypatch.undo()
+    assert (result.returncode, result.stderr) == (143, "swiss_roll.py: stopped by SIGTERM\n")
+    assert contents(out) == before
+    assert [signal.getsignal(k) for k in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+# --- nobody listens -----------------------------------------------------------------------
+
+
+@posix
+@pytest.mark.parametrize("error", [subprocess.PIPE, subprocess.STDOUT], ids=["stdout", "both"])
+@pytest.mark.parametrize("buffered", [True, False], ids=["buffered", "-u"])
+def test_a_closed_pipe_does_not_stop_a_run(tmp_path, finished, error, buffered):
+    out = tmp_path / "run"
+    line = command(out, schedule="linear", timesteps=50)  # which has a warning to print
+    process = subprocess.Popen(
+        [part for part in line if not (buffered and part == "-u")],
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=error,
+    )
+    process.stdout.close()
+    said = "" if error == subprocess.STDOUT else process.stderr.read()
+    assert process.wait(timeout=60) == 0
+    assert error == subprocess.STDOUT or (said.startswith("warning: ") and said.count("\n") == 1)
+    process.stderr is None or process.stderr.close()
+    assert {path.name for path in out.iterdir()} == FILES
+
+
+@posix
+def test_a_terminal_that_hangs_up_does_not_stop_a_run(tmp_path, whole):
+    import pty
+
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        command(tmp_path / "run", **LONG), env=ENVIRONMENT, stdout=slave, stderr=slave
+    )
+    os.close(slave)
+    shown = b""
+    while b"training" not in shown:  # the bar
+        shown += os.read(master, 4096)
+    os.close(master)
+    assert process.wait(timeout=60) == 0
+    assert_is(tmp_path / "run", whole)
+
+
+@posix
+def test_a_full_disk_for_what_it_prints_is_an_error(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command(tmp_path / "run")[:1] + command(tmp_path / "run")[2:],
+            env=ENVIRONMENT,
+            text=True,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "No space left" in done.stderr
+
+
+# --- one folder, two runs -----------------------------------------------------------------
+
+
+@posix
+def test_a_fresh_start_over_an_older_run_cannot_be_mistaken_for_it(tmp_path, whole):
+    """Killed before its first checkpoint, the new run goes on from its start, not from the old one."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    process = start(out, **{**LONG, "checkpoint_every": 10**9})
+    with process:
+        wait_for(process, "training: step")
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "checkpoint.npz").exists()
+    assert contents(out / "previous") == contents(whole)
+    assert "yet: starting at step 0" in assert_resumed(out, whole).stdout
+    assert contents(out / "previous") == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("kept", "missing"),
+    [(slice(0), "100, 200, 300, ..."), (slice(28), "2900, 3000"), (slice(1, None), "100")],
+)
+def test_a_log_that_lacks_lines_is_refused_by_name(here, whole, tmp_path, kept, missing):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (out / "metrics.jsonl").write_text("".join(lines[kept]))
+    before = contents(out)
+    message = assert_refused(here(out, "--resume", **LONG))
+    assert f"metrics.jsonl lacks the lines of steps {missing}, and the checkpoint is at st" in message
+    assert contents(out) == before
+
+
+def test_the_last_line_of_a_log_must_be_there_too(here, out):
+    (out / "metrics.jsonl").unlink()
+    assert "lacks the lines of steps 30, and" in assert_refused(here(out, "--resume"))
+
+
+def test_a_checkpoint_beyond_the_last_step_is_refused(here, out):
+    found, about = read_archive(out / "checkpoint.npz")
+    write_archive(out / "checkpoint.npz", found, about | {"step": 31, "optimizer_step": 31})
+    assert "is at step 31, beyond --steps 30" in assert_refused(here(out, "--resume"))
+
+
+@posix
+def test_a_second_run_in_the_folder_is_refused_and_a_dead_one_is_not_waited_for(here, tmp_path):
+    out = tmp_path / "run"
+    process = start(out, **{**LONG, "steps": 10**7, "checkpoint_every": 1})
+    with process:
+        try:
+            wait_for(process, "backend")
+            while not (out / "checkpoint.npz").exists():
+                time.sleep(0.01)
+            for flags in ((), ("--resume",)):
+                message = assert_refused(here(out, *flags))
+                assert f"{out} is in use by process {process.pid}: wait" in message
+            assert process.poll() is None
+        finally:
+            process.kill()
+    (out / ".checkpoint.npz.99999.0123abcd.tmp").write_bytes(b"of a dead writer")
+    result = here(out)
     assert (result.returncode, result.stderr) == (0, "")
-    assert arrays(out) == arrays(tmp_path / "whole")
-    assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    assert not list(out.glob(".*"))
+    assert (out / "previous" / "checkpoint.npz").exists()
+
+
+# --- pictures -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["swiss_roll", "elbo_decomposition"])
+def test_a_bad_choice_of_windows_does_not_matter(tmp_path, name):
+    out = tmp_path / "run"
+    few = ["--timesteps", "25", "--points", "100", "--steps", "0", "--out-dir", str(out)]
+    flags = arguments(out, plots=True) if name == "swiss_roll" else few
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT.parent / f"{name}.py"), *flags],
+        env={**ENVIRONMENT, "MPLBACKEND": "nonsense"},
+        text=True,
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(out.glob("*.png"))
+
+
+def test_pictures_that_cannot_be_drawn_are_known_before_training(tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('no matplotlib here')")
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    out = tmp_path / "run"
+    done = subprocess.run(command(out, plots=True), env=environment, text=True, capture_output=True)
+    message = "pictures cannot be drawn, since an import failed: no matplotlib here\n"
+    assert (done.returncode, done.stderr) == (2, f"swiss_roll.py: error: {message}")
+    assert not out.exists()
+    assert subprocess.run(command(out), env=environment, capture_output=True).returncode == 0
+
+
+# --- killed -------------------------------------------------------------------------------
 
 
 def steps_saved(out):
@@ -574,3 +820,4 @@ def test_killed_at_thirty_random_moments_the_run_ends_in_the_same_bits(tmp_path,
     assert arrays(out) == arrays(tmp_path / "whole")
     assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     assert {path.name for path in out.iterdir()} >= FILES
+    assert not list(out.glob(".*"))

@@ -732,6 +732,14 @@ def test_parts_that_do_not_fit_are_refused():
     recipe = make_recipe()
     with pytest.raises(ValueError, match=f"denoiser must be made for the schedule's T = {T}, got T = 7"):
         dataclasses.replace(recipe, denoiser=MLPDenoiser(2, 7))
+    with pytest.raises(
+        ValueError, match=f"denoiser must be made for the schedule's T = 30, got T = {T}"
+    ):
+        dataclasses.replace(recipe, schedule=scaled_linear_schedule(30))
+    with pytest.raises(
+        ValueError, match=f"weight must have length T \\+ 1 = {T + 1}, entry 0 unused, got 31"
+    ):
+        dataclasses.replace(recipe, weight=np.ones(31))
     with pytest.raises(TypeError, match="denoiser must have a method forward, got NoneType"):
         dataclasses.replace(recipe, denoiser=None)
     unaware = SimpleNamespace(forward=lambda params, x_t, t, ops: None)

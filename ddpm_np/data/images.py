@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._checks import check_integer
-from ddpm_np.data.files import DataError, read_array
+from ddpm_np.data.files import MOST_BYTES, DataError, read_array
 from ddpm_np.randomness import DATA, generator
 
 LEAST = 70
 """The fewest images that can be split: ten each for validation and test."""
 MOST_CLASSES = 1000
+MOST_CHANNELS = 4
+"""An axis of at most so many entries may be the channels; a longer last axis is not."""
 DIGITS_LEVELS = 17
 
 
@@ -153,7 +155,9 @@ def check_data(name: str, images: Any, labels: Any, levels: int, multiple: int =
     name : str
         What to call them in messages.
     images : array, shape (n, H, W) or (n, H, W, C)
-        Whole numbers 0..levels-1, of any integer or floating dtype; at least 70 images.
+        Whole numbers 0..levels-1, of any integer or floating dtype; at least 70 images, of no more
+        than ``MOST_BYTES`` in float64, in which they are scaled. Channels are last: (n, a, b, c) with
+        a <= 4 < c is refused as channels first, unless a = b, as in square images of many channels.
     labels : array, shape (n,), or None
         Whole numbers, with 2 to 1000 distinct values.
     levels : int
@@ -168,9 +172,19 @@ def check_data(name: str, images: Any, labels: Any, levels: int, multiple: int =
     images = np.asarray(images)
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise DataError(f"{name}: images must have shape (n, H, W) or (n, H, W, C), got {images.shape}")
+    height, width = images.shape[1:3]
+    if images.ndim == 4 and height <= MOST_CHANNELS < images.shape[3] and height != width:
+        raise DataError(
+            f"{name}: images must have their channels last, (n, H, W, C), got {images.shape}, which "
+            "looks like channels first; save them as images.transpose(0, 2, 3, 1)"
+        )
     if len(images) < LEAST:
         raise DataError(f"{name}: at least {LEAST} images are needed, got {len(images)}")
-    height, width = images.shape[1:3]
+    if images.size * 8 > MOST_BYTES:
+        raise DataError(
+            f"{name}: images of shape {images.shape} take {images.size * 8} bytes in float64, "
+            f"more than {MOST_BYTES}: save fewer"
+        )
     if height % multiple or width % multiple:
         raise DataError(
             f"{name}: height and width must be divisible by {multiple}, got {height} x {width}"

@@ -20,7 +20,6 @@ from ddpm_np._arrays import (
     ask,
     check_arrays,
     check_finite,
-    check_table,
     sum_features,
 )
 from ddpm_np._checks import check_choice
@@ -29,7 +28,7 @@ from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.forward import q_sample
 from ddpm_np.losses import loss_constant, mean_loss_weight
 from ddpm_np.posterior import q_posterior_mean_unchecked
-from ddpm_np.reverse import model_mean_unchecked
+from ddpm_np.reverse import check_predictor, check_variances, model_mean_unchecked
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
@@ -69,6 +68,7 @@ def step_errors(
     Anything else raises TypeError or ValueError.
     """
     T = check_schedule(schedule).T
+    check_predictor(schedule, predict)
     check_choice("target", target, TARGETS)
     check_arrays(x0=x0)
     check_finite("x0", x0)
@@ -91,8 +91,8 @@ def elbo_from_errors(schedule: Schedule, errors: StepErrors, sigma2: Table, deco
     with the weight of :func:`ddpm_np.mean_loss_weight` and the constant of
     :func:`ddpm_np.loss_constant`. Host float64.
     """
-    T = check_schedule(schedule).T
-    variances = check_table("sigma2", sigma2, T)
+    T = check_errors(schedule, errors)
+    variances = check_variances(sigma2, T)
     L = np.zeros_like(errors.squared)
     if T > 1:
         t = np.arange(2, T + 1)
@@ -103,3 +103,11 @@ def elbo_from_errors(schedule: Schedule, errors: StepErrors, sigma2: Table, deco
     L_T = prior_term(schedule, errors.x0.astype(np.float64))
     L_0 = np.asarray(decoder(errors.x0, errors.mean, float(variances[1])), dtype=np.float64)
     return Elbo(L_T, L, L_0, L_T + np.sum(L, axis=0) + L_0)
+
+
+def check_errors(schedule: Schedule, errors: StepErrors) -> int:
+    """Return the schedule's T, if the errors were measured on as many steps."""
+    T, measured = check_schedule(schedule).T, len(errors.squared) - 1
+    if measured != T:
+        raise ValueError(f"errors were measured for T = {measured}, and the schedule has T = {T}")
+    return T

@@ -25,7 +25,6 @@ from ddpm_np._arrays import (
     array_namespace,
     ask,
     check_arrays,
-    check_table,
     check_times,
     coefficient_array,
     device,
@@ -37,7 +36,7 @@ from ddpm_np.decoders import Decoder, gaussian_decoder
 from ddpm_np.forward import q_sample_unchecked, q_step, q_step_moments
 from ddpm_np.gaussians import LOG_2PI, kl_isotropic_unchecked, normal_log_density
 from ddpm_np.posterior import q_posterior_mean_unchecked
-from ddpm_np.reverse import model_mean_unchecked
+from ddpm_np.reverse import check_predictor, check_variances, model_mean_unchecked
 from ddpm_np.schedules import Schedule, at, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
@@ -217,8 +216,9 @@ class _Model:
     target: Target
 
     def __post_init__(self) -> None:
+        check_predictor(self.schedule, self.predict)
         check_choice("target", self.target, TARGETS)
-        object.__setattr__(self, "sigma2", check_table("sigma2", self.sigma2, self.schedule.T))
+        object.__setattr__(self, "sigma2", check_variances(self.sigma2, self.schedule.T))
 
     def mean(self, x_t: Array, t: Times) -> Array:
         """mu_theta(x_t, t), (34)."""

@@ -31,9 +31,10 @@ from ddpm_np._arrays import (
 )
 from ddpm_np._checks import check_choice, describe
 from ddpm_np.decoders import Decoder
-from ddpm_np.estimators.step_errors import StepErrors
+from ddpm_np.estimators.step_errors import StepErrors, check_errors
 from ddpm_np.forward import q_sample_unchecked
 from ddpm_np.losses import eps_loss_weight
+from ddpm_np.reverse import check_predictor
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target, predicted_eps
 
@@ -106,6 +107,7 @@ def best_variance(schedule: Schedule, errors: StepErrors, decoder: Decoder) -> T
     """
     from scipy.optimize import minimize_scalar
 
+    check_errors(schedule, errors)
     d = errors.x0[0].size
     table: Table = schedule.posterior_variance + np.mean(errors.squared, axis=1) / d
     table[1] = schedule.beta[1]
@@ -130,6 +132,7 @@ def _mean_squares(
 ) -> Table:
     """Mean square over examples and coordinates of part(eps, eps_theta), for each t."""
     T = check_schedule(schedule).T
+    check_predictor(schedule, predict)
     check_choice("target", target, TARGETS)
     xp = check_arrays(x0=x0)
     check_finite("x0", x0)

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Samples, Table, check_arrays, check_table, device, from_1
+from ddpm_np._arrays import Array, Samples, Table, check_arrays, device, from_1
 from ddpm_np._checks import check_integer, describe
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.exact._gaussian import finite_array, gaussian_points
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.losses import loss_constant
 from ddpm_np.posterior import posterior_mean_coefficients
+from ddpm_np.reverse import check_variances
 from ddpm_np.schedules import Schedule, check_schedule
 
 
@@ -57,7 +58,7 @@ class LinearGaussianChain:
         slopes = finite_array("slopes", self.slopes)
         if slopes.shape != (T + 1, d, d):
             raise ValueError(f"slopes must have shape {(T + 1, d, d)}, got {slopes.shape}")
-        sigma2 = check_table("sigma2", self.sigma2, T)
+        sigma2 = check_variances(self.sigma2, T)
         for name, table in (("slopes", slopes), ("offsets", offsets), ("sigma2", sigma2)):
             table.flags.writeable = False
             object.__setattr__(self, name, table)

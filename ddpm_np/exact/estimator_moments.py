@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddpm_np._arrays import Table, check_arrays, check_table, sum_features
+from ddpm_np._arrays import Table, check_arrays, sum_features
 from ddpm_np._checks import describe
 from ddpm_np.estimators.three import posterior_entropy
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.losses import loss_constant
+from ddpm_np.reverse import check_variances
 from ddpm_np.schedules import Schedule, check_schedule
 
 
@@ -54,7 +55,7 @@ def linear_gaussian_moments(
     """
     T = check_schedule(schedule).T
     check_arrays(x0=x0)
-    variance = check_table("sigma2", sigma2, T)
+    variance = check_variances(sigma2, T)
     c = np.asarray(slope, dtype=np.float64)
     if c.shape != (T + 1,) or not np.all(np.isfinite(c[1:])):
         raise ValueError(f"slope must be finite and have length T + 1 = {T + 1}, got {describe(slope)}")

@@ -5,9 +5,8 @@ optimizer (``params/0/weight``, ``average/0/weight``, ...), the table of beta, a
 ``about`` a JSON text with the step and the configuration. Read one with ``numpy.load``.
 """
 
-import io
 import json
-import zipfile
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array
+from ddpm_np.data.files import LONGEST_LINE, Archive, FileError, reading, shown
 from ddpm_np.nn.optimizers import AdamState
 from ddpm_np.nn.tree import named_leaves
-from ddpm_np.runs.files import atomic_write
+from ddpm_np.runs.batches import STREAM
+from ddpm_np.runs.files import atomic_write, parse_json
 from ddpm_np.training import Recipe, TrainState
 
 FORMAT = "ddpm-np checkpoint 1"
+TREES = ("params", "average", "adam_m", "adam_v")
+MOST_ABOUT = 2**20
+"""Bytes that the description may take."""
+MOST_BYTES = 2**32
+"""Bytes that :func:`read_archive` reads in all."""
+MOST_STEPS = 2**63
+DAMAGED = "cannot be read, it is damaged or no checkpoint"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(FileError):
     """A checkpoint cannot be read, or does not fit; the message says why in one sentence."""
 
 
@@ -38,20 +46,28 @@ def save_checkpoint(
     """Write the state of a run to ``path``, atomically.
 
     ``configuration`` is all that determines the run, as JSON: seed, sizes, learning rate, ...;
-    ``to_numpy`` brings an array of the state to the host. Errors as :func:`write_archive`.
+    ``to_numpy`` brings an array of the state to the host. Other errors as :func:`write_archive`.
+
+    Raises
+    ------
+    FloatingPointError
+        If a number of the state is not finite: no run could go on from it.
     """
     trees = {name: recipe.layout.unravel(to_numpy(flat)) for name, flat in _flat_arrays(state).items()}
     about = {
         "step": state.step,
         "optimizer_step": state.optimizer.step,
+        "stream": STREAM,
         "configuration": _as_json(configuration),
     }
-    arrays = {
-        **dict(named_leaves(trees)),
-        "loss_sum": to_numpy(state.loss_sum),
-        "beta": recipe.schedule.beta,
-    }
-    write_archive(path, arrays, about)
+    arrays = {**dict(named_leaves(trees)), "loss_sum": to_numpy(state.loss_sum)}
+    for name, array in arrays.items():
+        if not np.all(np.isfinite(array)):
+            raise FloatingPointError(
+                f"training diverged by step {state.step}: {name} is no longer finite; "
+                "look for NaN in the data, or try a lower learning rate"
+            )
+    write_archive(path, {**arrays, "beta": recipe.schedule.beta}, about)
 
 
 def load_checkpoint(
@@ -59,51 +75,132 @@ def load_checkpoint(
 ) -> TrainState:
     """Read a state that :func:`save_checkpoint` wrote for this recipe and configuration.
 
+    No more memory is taken than such a state takes, whatever is in the file.
+
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or from another configuration, schedule or network.
+        If the file is missing, damaged, holds what no run wrote, or is from another configuration,
+        schedule, network or dtype, or from a version that drew other batches.
     """
-    arrays, about = read_archive(path)
-    missing = {"beta", "loss_sum", "step", "optimizer_step", "configuration"} - {*arrays, *about}
-    if missing:
-        raise CheckpointError(
-            f"{path} is no checkpoint of a run: it has no {', '.join(sorted(missing))}"
-        )
-    saved, configuration = about["configuration"], _as_json(configuration)
+    dtype = np.dtype(str(asarray(np.zeros(1)).dtype).rpartition(".")[2])  # "torch.float32" too
+    with reading(path, CheckpointError, DAMAGED) as file:
+        archive = Archive(file)
+        about = _read_about(archive, path)
+        missing = {"step", "optimizer_step", "configuration"} - about.keys()
+        missing |= {"beta", "loss_sum"} - {*archive.names}
+        if missing:
+            raise CheckpointError(
+                f"{shown(path)} is no checkpoint of a run: it has no {', '.join(sorted(missing))}"
+            )
+        _check_same_run(path, about, _as_json(configuration))
+        step = _checked_step(path, about)
+        _check_same_schedule(path, archive, recipe.schedule.beta)
+
+        places = dict(named_leaves(recipe.layout.tree))
+        expected = {f"{tree}/{name}" for tree in TREES for name in places}
+        for name in sorted(archive.names - expected - {"about", "beta", "loss_sum"})[:1]:
+            raise CheckpointError(
+                f"{shown(path)} is from another network: it also has {shown(name)}, which this has not"
+            )
+        flat = {}
+        for tree in TREES:
+            whole = np.empty(recipe.layout.size, dtype)
+            for name, place in places.items():
+                leaf = _read_leaf(path, archive, f"{tree}/{name}", place.shape, dtype)
+                whole[place.start : place.stop] = leaf.reshape(-1)
+            flat[tree] = asarray(whole)
+        loss_sum = asarray(_read_leaf(path, archive, "loss_sum", (), dtype))
+    optimizer = AdamState(step, flat["adam_m"], flat["adam_v"])
+    return TrainState(step, flat["params"], flat["average"], optimizer, loss_sum)
+
+
+def _check_same_run(path: Path, about: dict[str, Any], now: dict[str, Any]) -> None:
+    saved = about["configuration"]
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{shown(path)} is damaged: its configuration is no table of settings")
     different = [
-        f"{name} was {saved.get(name)!r} and is now {configuration.get(name)!r}"
-        for name in dict.fromkeys([*saved, *configuration])
-        if saved.get(name) != configuration.get(name)
+        f"{shown(name, 40)} was {_value(saved, name)} and is now {_value(now, name)}"
+        for name in dict.fromkeys([*saved, *now])
+        # as text, since 1 == 1.0 == True
+        if json.dumps(saved.get(name)) != json.dumps(now.get(name))
     ]
     if different:
-        raise CheckpointError(f"{path} is from another configuration: {'; '.join(different)}")
-    if not np.array_equal(arrays["beta"], recipe.schedule.beta):
+        raise CheckpointError(_listed(f"{shown(path)} is from another configuration: ", different))
+    if "stream" not in about:
         raise CheckpointError(
-            f"{path} is from another noise schedule: {_describe_beta(arrays['beta'])}, "
-            f"and now {_describe_beta(recipe.schedule.beta)}"
+            f"{shown(path)} is of an older version, which may have drawn other batches: start afresh, "
+            "without --resume, or go on with that version"
+        )
+    if about["stream"] != STREAM or isinstance(about["stream"], bool):
+        raise CheckpointError(
+            f"{shown(path)} is of another version: it was trained on batches of stream "
+            f"{_value(about, 'stream')}, this version draws {STREAM!r}"
         )
 
-    places = dict(named_leaves(recipe.layout.tree))
-    flat = {}
-    for tree in ("params", "average", "adam_m", "adam_v"):
-        leaves = []
-        for name, place in places.items():
-            leaf = arrays.get(f"{tree}/{name}")
-            if leaf is None or leaf.shape != place.shape:
-                found = "is missing" if leaf is None else f"has shape {leaf.shape}"
-                raise CheckpointError(
-                    f"{path} is from another network: {tree}/{name} {found}, wanted {place.shape}"
-                )
-            leaves.append(leaf.reshape(-1))
-        flat[tree] = asarray(np.concatenate(leaves))
-    return TrainState(
-        about["step"],
-        flat["params"],
-        flat["average"],
-        AdamState(about["optimizer_step"], flat["adam_m"], flat["adam_v"]),
-        asarray(arrays["loss_sum"]),
-    )
+
+def _listed(text: str, parts: list[str]) -> str:
+    """Return a message with as many parts as fit, and how many more there are."""
+    whole = text + "; ".join(parts)
+    if len(whole) <= LONGEST_LINE:
+        return whole
+    told = [parts[0]]
+    while len(text + "; ".join([*told, parts[len(told)]])) < LONGEST_LINE - len("; and 12345 more"):
+        told.append(parts[len(told)])
+    return f"{text}{'; '.join(told)}; and {len(parts) - len(told)} more"
+
+
+def _value(table: dict[str, Any], name: str) -> str:
+    return shown(repr(table.get(name)), 60)
+
+
+def _checked_step(path: Path, about: dict[str, Any]) -> int:
+    step = about["step"]
+    if type(step) is not int or not 0 <= step < MOST_STEPS:
+        raise CheckpointError(f"{shown(path)} is damaged: its step is {_value(about, 'step')}")
+    if type(about["optimizer_step"]) is not int or about["optimizer_step"] != step:
+        raise CheckpointError(
+            f"{shown(path)} is damaged: the optimizer is at step {_value(about, 'optimizer_step')}, "
+            f"the run at {step}"
+        )
+    return step
+
+
+def _check_same_schedule(path: Path, archive: Archive, beta: NDArray[Any]) -> None:
+    shape, dtype = archive.header("beta")
+    if dtype != beta.dtype or len(shape) != 1 or shape[0] < 2:
+        raise CheckpointError(f"{shown(path)} is damaged: its beta is no table of a schedule")
+    saved = archive.read("beta", max(beta.nbytes, MOST_ABOUT))
+    if not np.array_equal(saved, beta):
+        raise CheckpointError(
+            f"{shown(path)} is from another noise schedule: {_describe_beta(saved)}, "
+            f"and now {_describe_beta(beta)}"
+        )
+
+
+def _read_leaf(
+    path: Path, archive: Archive, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Read an array that must be what a run of this network has written."""
+    if name not in archive.names:
+        found = "is missing"
+    else:
+        found_shape, found_dtype = archive.header(name)
+        found = f"has shape {str(found_shape)[:60]}" if found_shape != shape else ""
+        if not found and found_dtype != dtype:
+            raise CheckpointError(
+                f"{shown(path)} is of another dtype: {name} is {shown(found_dtype, 40)}, wanted {dtype}"
+            )
+    if found:
+        raise CheckpointError(
+            f"{shown(path)} is from another network: {shown(name)} {found}, wanted {shape}"
+        )
+    array = archive.read(name, math.prod(shape) * dtype.itemsize)
+    if not np.all(np.isfinite(array)):
+        raise CheckpointError(f"{shown(path)} is damaged: {shown(name)} holds NaN or infinity")
+    if name.startswith("adam_v/") and np.any(array < 0):
+        raise CheckpointError(f"{shown(path)} is damaged: {shown(name)}, of squares, is negative")
+    return array
 
 
 def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> None:
@@ -130,28 +227,34 @@ def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     Raises
     ------
     CheckpointError
-        If the file is missing, unreadable, truncated, damaged, or not a checkpoint.
+        If the file is missing, unreadable, truncated, damaged, larger than ``MOST_BYTES``, or not a
+        checkpoint.
     """
-    arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                # Reading a whole member checks its CRC before any of it is used.
-                member = io.BytesIO(archive.read(name))
-                array = np.lib.format.read_array(member, allow_pickle=False)
-                arrays[name.removesuffix(".npy")] = array
-        about: dict[str, Any] = json.loads(str(arrays.pop("about")[()]))
-        found = about.pop("format")
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no {path}") from None
-    except Exception as error:  # a damaged zip file can raise nearly anything
-        raise CheckpointError(
-            f"{path} cannot be read, it is damaged or no checkpoint "
-            f"({type(error).__name__}: {' '.join(str(error).split())})"
-        ) from None
-    if found != FORMAT:
-        raise CheckpointError(f"{path} has format {found!r}, this version reads {FORMAT!r}")
+    arrays, left = {}, MOST_BYTES
+    with reading(path, CheckpointError, DAMAGED) as file:
+        archive = Archive(file)
+        about = _read_about(archive, path)
+        for name in archive.names - {"about"}:
+            arrays[name] = archive.read(name, left)
+            left -= arrays[name].nbytes
     return arrays, about
+
+
+def _read_about(archive: Archive, path: Path) -> dict[str, Any]:
+    if "about" not in archive.names:
+        raise ValueError("it has no description")
+    text = archive.read("about", MOST_ABOUT)
+    if text.shape != () or text.dtype.kind != "U":
+        raise ValueError("its description is no text")
+    about = parse_json(str(text[()]))
+    if not isinstance(about, dict) or "format" not in about:
+        raise ValueError("its description has no format")
+    found = about.pop("format")
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{shown(path)} has format {shown(repr(found), 60)}, this version reads {FORMAT!r}"
+        )
+    return about
 
 
 def _as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:

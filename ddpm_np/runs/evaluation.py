@@ -12,6 +12,7 @@ from ddpm_np._arrays import Array, Predictor, Table, Times, array_namespace, che
 from ddpm_np.elbo import Elbo, PriorWarning, elbo_decomposition
 from ddpm_np.nn.denoisers import Labels
 from ddpm_np.nn.ops import Ops, forward_only
+from ddpm_np.reverse import made_for
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import Target
 from ddpm_np.training import Recipe
@@ -23,7 +24,8 @@ def predictor(recipe: Recipe, flat_params: Array, ops: Ops, labels: Labels = Non
     """Make the network a callable (x_t, t) -> prediction, for the bound and the samplers.
 
     ``flat_params`` are those of a state, usually ``state.average``. Labels, for a denoiser that sees
-    classes, are one for each example.
+    classes, are one for each example. Its attribute T is that of the recipe's schedule: the bound and
+    the samplers refuse another.
     """
     params, ops = recipe.layout.unravel(flat_params), forward_only(ops)
 
@@ -37,7 +39,7 @@ def predictor(recipe: Recipe, flat_params: Array, ops: Ops, labels: Labels = Non
         parts = list(ops.in_parts(part, x_t.shape[0], math.prod(x_t.shape[1:-1])))
         return parts[0] if len(parts) == 1 else array_namespace(x_t).concat(parts)
 
-    return predict
+    return made_for(recipe.schedule.T, predict)
 
 
 def elbo_in_chunks(

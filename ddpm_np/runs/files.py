@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
@@ -51,7 +52,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    _sync_folder(folder)
+    sync_folder(folder)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files of writers of ``path`` that died; none may be writing now."""
+    folder, name = os.path.split(os.path.realpath(path))
+    leftover = re.compile(rf"\.{re.escape(name)}\.[0-9]+\.[0-9a-f]{{8}}\.tmp")
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if leftover.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry)
 
 
 def write_json(path: str | os.PathLike[str], obj: object) -> None:
@@ -69,7 +80,19 @@ def write_json(path: str | os.PathLike[str], obj: object) -> None:
         file.write(text.encode())
 
 
-def _sync_folder(folder: str) -> None:
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON, and nothing but JSON: ValueError for NaN, infinity, and what is nested too deeply."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make a rename durable where the system can; the new content is in place in any case."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -1,39 +1,25 @@
-"""A run's folder: a log of metrics that survives interruption, and a progress bar."""
+"""A log of metrics that survives interruption, and a progress bar."""
 
+import itertools
 import json
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from ddpm_np.runs.files import atomic_write
+from ddpm_np.data.files import FileError, reading, shown
+from ddpm_np.runs.files import atomic_write, parse_json
+
+MOST_BYTES = 2**30
+"""Size of the largest log that is read."""
 
 
-def prepare_folder(path: Path, names: tuple[str, ...] = ()) -> None:
-    """Create a folder, and make sure before any work is done that it can be written to.
-
-    ``names`` are the files that will be written; none may be a folder.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be made or written to.
-    """
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path} is in the way: a folder is to be made there")
-    path.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if (path / name).is_dir():
-            raise IsADirectoryError(f"{path / name} is in the way: a file is to be written there")
-    with tempfile.TemporaryFile(dir=path) as probe:
-        probe.write(b"\0" * 4096)
-        probe.flush()
-        os.fsync(probe.fileno())
+class LogError(FileError):
+    """A log cannot be read, or lacks lines that a resumed run needs; the message says why."""
 
 
 class MetricsLog:
@@ -47,40 +33,64 @@ class MetricsLog:
     path : Path
     step : int
         The last step whose line is kept; 0 starts afresh.
+    expected : iterable of int
+        Steps whose lines must be there, in order.
 
     Raises
     ------
+    LogError
+        If lines are missing, or there is no reading the file; it stays as it is.
     OSError
         If the file cannot be written.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, expected: Iterable[int] = ()) -> None:
         self.path = path
         self.records = [record for record in read_metrics(path) if record["step"] <= step]
+        logged = {record["step"] for record in self.records}
+        missing = [*itertools.islice((line for line in expected if line not in logged), 4)]
+        if missing:
+            steps = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
+            raise LogError(
+                f"{shown(path)} lacks the lines of steps {steps}, and the checkpoint is at step {step}: "
+                "put back the log of that run, or start afresh, without --resume"
+            )
         with atomic_write(path) as file:
             file.write("".join(json.dumps(record) + "\n" for record in self.records).encode())
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add one line; ``record`` holds "step"."""
+        """Add one line; ``record`` holds "step". It is on disk for certain only after :meth:`sync`."""
         self.records.append(dict(record))
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
+    def sync(self) -> None:
+        """Wait until all lines are on disk, as they must be before a checkpoint that follows them."""
+        with self.path.open("a") as file:
+            os.fsync(file.fileno())
+
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the complete lines of a metrics log; a missing file counts as empty."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
+    """Read the complete lines of a metrics log; a missing file counts as empty.
+
+    Raises
+    ------
+    LogError
+        If it is no file that can be read.
+    """
+    if not os.path.exists(path):
         return []
     records = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and type(record.get("step")) is int:
-            records.append(record)
+    with reading(path, LogError) as file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        for line in file:
+            try:
+                record = parse_json(line.decode("utf-8", "replace"))
+            except ValueError:
+                continue
+            if isinstance(record, dict) and type(record.get("step")) is int:
+                records.append(record)
     return records
 
 
