@@ -15,7 +15,9 @@ import numpy as np
 from array_api_compat import is_array_api_obj
 from numpy.typing import NDArray
 
-from ddpm_np._checks import check_integer, describe
+from ddpm_np._checks import as_table as as_table
+from ddpm_np._checks import check_integer, check_plain, describe
+from ddpm_np._checks import check_table as check_table
 
 Array: TypeAlias = Any
 """An array of any library that follows the array API standard."""
@@ -46,12 +48,16 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NAMESPACES: dict[type, Any] = {np.ndarray: np}  # NumPy >= 2.1 follows the standard
 
 
-def array_namespace(x: Array) -> Any:
-    """The array API namespace of an array, looked up once per type."""
+def array_namespace(x: Array, name: str = "an argument") -> Any:
+    """The array API namespace of an array, looked up once per type; TypeError for what is none."""
     kind = type(x)
     namespace = _NAMESPACES.get(kind)
     if namespace is None:
-        namespace = _NAMESPACES[kind] = array_api_compat.array_namespace(x)
+        check_plain(name, x)
+        if not is_array_api_obj(x):
+            raise TypeError(f"{name} must be an array, got {describe(x)}")
+        of_numpy = isinstance(x, np.ndarray | np.generic)
+        namespace = _NAMESPACES[kind] = np if of_numpy else array_api_compat.array_namespace(x)
     return namespace
 
 
@@ -68,25 +74,17 @@ def check_arrays(**arrays: Array) -> Any:
     """
     if _are_alike(arrays.values()):
         return np
-    names = list(arrays)
+    namespaces = {name: array_namespace(x, name) for name, x in arrays.items()}
+    first_name, first = next(iter(arrays.items()))
+    xp = namespaces[first_name]
     for name, x in arrays.items():
-        if not is_array_api_obj(x):
-            raise TypeError(f"{name} must be an array, got {describe(x)}")
-        if isinstance(x, np.ma.MaskedArray):
-            raise TypeError(f"{name} must not be masked: fill or drop what is hidden")
-    first_name, first = names[0], arrays[names[0]]
-    for name in names[1:]:
-        if type(arrays[name]) is not type(first):
+        if namespaces[name] is not xp:
             raise TypeError(
                 f"{name} must come from the same array library as {first_name}, "
-                f"got {describe(arrays[name])} beside {describe(first)}"
+                f"got {describe(x)} beside {describe(first)}"
             )
-    xp = array_namespace(first)
     for name, x in arrays.items():
-        if not xp.isdtype(x.dtype, "real floating"):
-            raise TypeError(f"{name} must have a real floating dtype, got {x.dtype}")
-        if xp.finfo(x.dtype).bits < 32:
-            raise TypeError(f"{name} must be float32 or float64, got {x.dtype}")
+        check_dtype(name, x)
         if x.dtype != first.dtype:
             raise TypeError(f"{name} must have the dtype of {first_name}, {first.dtype}, got {x.dtype}")
         if x.shape != first.shape:
@@ -103,12 +101,36 @@ def check_arrays(**arrays: Array) -> Any:
     return xp
 
 
+def check_dtype(name: str, x: Array) -> None:
+    """Raise TypeError unless an array is float32 or float64, in native byte order."""
+    xp = array_namespace(x, name)
+    if not xp.isdtype(x.dtype, "real floating"):
+        raise TypeError(f"{name} must have a real floating dtype, got {x.dtype}")
+    if x.dtype not in (xp.float32, xp.float64):
+        raise TypeError(f"{name} must be float32 or float64, in native byte order, got {x.dtype}")
+
+
+def check_layer_input(name: str, x: Array) -> Any:
+    """Raise unless an array is floating, and return its namespace.
+
+    Layers and operations know no dtype: a complex step makes theirs complex, and more digits check them.
+    """
+    if type(x) is np.ndarray and x.dtype.kind in "fc" and x.dtype.isnative:
+        return np
+    xp = array_namespace(x, name)
+    if xp is np or not xp.isdtype(x.dtype, ("real floating", "complex floating")):
+        check_dtype(name, x)
+    return xp
+
+
 def _are_alike(arrays: Iterable[Array]) -> bool:
     """Spot the usual case fast: non-empty NumPy arrays that agree."""
     first = next(iter(arrays))
     if type(first) is not np.ndarray or first.dtype.char not in "fd" or not first.size or not first.ndim:
         return False
     kind, shape = first.dtype, first.shape
+    if not kind.isnative:
+        return False
     return all(type(x) is np.ndarray and x.dtype == kind and x.shape == shape for x in arrays)
 
 
@@ -150,6 +172,7 @@ def check_times(t: object, T: int, batch: int | None, minimum: int = 1) -> Times
                 f"schedule must have T >= {minimum} where t starts at {minimum}, got T = {T}"
             )
         return check_integer("t", t, minimum, T)
+    check_plain("t", t)
     times = to_host(t)
     if times.dtype.kind not in "iu":
         raise TypeError(f"t must hold integers between {minimum} and {T}, got dtype {times.dtype}")
@@ -172,32 +195,6 @@ def _are_times(t: NDArray[Any], T: int, batch: int, minimum: int) -> bool:
     if t.dtype != np.int64 or t.shape != (batch,):
         return False
     return bool(minimum <= np.minimum.reduce(t) and np.maximum.reduce(t) <= T)
-
-
-def as_table(name: str, values: object) -> Table:
-    """Return a sequence of real numbers as a host float64 array of one axis."""
-    try:
-        table = np.array(values)
-    except (TypeError, ValueError, RuntimeError):  # the last from arrays on other devices
-        table = np.array(None)
-    if table.ndim != 1 or table.size == 0 or not np.issubdtype(table.dtype, np.number):
-        raise TypeError(f"{name} must be a non-empty sequence of real numbers, got {describe(values)}")
-    if np.issubdtype(table.dtype, np.complexfloating):
-        raise TypeError(f"{name} must be real, got dtype {table.dtype}")
-    return table.astype(np.float64)
-
-
-def check_table(name: str, table: object, T: int) -> Table:
-    """Return a positive host table of length T + 1 (entry 0 is ignored)."""
-    values = as_table(name, table)
-    if values.shape != (T + 1,):
-        raise ValueError(f"{name} must have length T + 1 = {T + 1}, entry 0 unused, got {len(values)}")
-    if not np.all(np.isfinite(values[1:]) & (values[1:] > 0.0)):
-        t = 1 + int(np.argmin(np.isfinite(values[1:]) & (values[1:] > 0.0)))
-        raise ValueError(
-            f"{name} must be positive and finite for t = 1..T, got {name}[{t}] = {values[t]:g}"
-        )
-    return values
 
 
 def from_1(entries: NDArray[Any]) -> NDArray[Any]:

@@ -11,8 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, array_namespace, check_arrays, device, sum_features
-from ddpm_np._checks import check_real, describe
+from ddpm_np._arrays import Array, array_namespace, check_arrays, check_dtype, device, sum_features
+from ddpm_np._checks import as_floats, check_real, describe
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -71,18 +71,22 @@ def kl_full(
 
     Means of shape (d,), covariances of shape (d, d), symmetric and positive definite.
     """
-    d = np.shape(mean_1)[0] if np.ndim(mean_1) == 1 else 0
+    mean_1, mean_2 = as_floats("mean_1", mean_1), as_floats("mean_2", mean_2)
+    cov_1, cov_2 = as_floats("cov_1", cov_1), as_floats("cov_2", cov_2)
+    d = mean_1.shape[0] if mean_1.ndim == 1 else 0
     for name, value, shape in (
         ("mean_1", mean_1, (d,)),
         ("mean_2", mean_2, (d,)),
         ("cov_1", cov_1, (d, d)),
         ("cov_2", cov_2, (d, d)),
     ):
-        if d == 0 or np.shape(value) != shape:
+        if d == 0 or value.shape != shape:
             raise ValueError(
                 "mean_1, mean_2 must have shape (d,) and cov_1, cov_2 shape (d, d), "
-                f"got {name} of shape {np.shape(value)}"
+                f"got {name} of shape {value.shape}"
             )
+        if not np.all(np.isfinite(value)):
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
     symmetric = all(np.abs(c - np.transpose(c)).max() <= 1e-9 * np.abs(c).max() for c in (cov_1, cov_2))
     try:
         if not symmetric:
@@ -92,7 +96,7 @@ def kl_full(
         raise ValueError("cov_1 and cov_2 must be symmetric positive definite") from None
     # With M = L_2^-1 L_1, tr(cov_2^-1 cov_1) = |M|^2 and log det M = half the log-ratio.
     ratio = np.linalg.solve(factor_2, factor_1)
-    shift = np.linalg.solve(factor_2, np.asarray(mean_2) - np.asarray(mean_1))
+    shift = np.linalg.solve(factor_2, mean_2 - mean_1)
     log_det = float(np.sum(np.log(np.diag(factor_2)) - np.log(np.diag(factor_1))))
     return log_det + 0.5 * (float(np.sum(ratio**2)) + float(shift @ shift) - d)
 
@@ -104,6 +108,11 @@ def marginalise(a: float, s2: float, b: float, t2: float) -> tuple[float, float]
 
     Arrays work elementwise.
     """
+    for name, value in (("a", a), ("s2", s2), ("b", b), ("t2", t2)):
+        if isinstance(value, int | float | np.generic):
+            check_real(name, value, -1e150, 1e150)  # whose squares are finite
+        else:
+            check_dtype(name, value)
     return a * b, s2 + t2 * a**2
 
 
@@ -120,4 +129,10 @@ def _variance(name: str, variance: Array | float, like: Array) -> Array:
             f"{name} must be a number or have shape () or one that broadcasts along the axes of "
             f"{like.shape}, such as (B, 1, ...), got {describe(variance)}"
         )
+    if not (type(variance) is type(like) and variance.dtype == like.dtype):
+        check_dtype(name, variance)
+        if array_namespace(variance) is not xp:
+            raise TypeError(
+                f"{name} must come from the same array library as the means, got {describe(variance)}"
+            )
     return variance

@@ -10,13 +10,22 @@ does not match its variable raises TypeError or ValueError.
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from ddpm_np._arrays import Array, MeanFunction, Table, array_namespace, check_arrays
-from ddpm_np._checks import check_integer
+from ddpm_np._arrays import (
+    Array,
+    MeanFunction,
+    Table,
+    array_namespace,
+    as_table,
+    check_arrays,
+    check_dtype,
+)
+from ddpm_np._checks import check_callable, check_integer, check_real, describe
 from ddpm_np.forward import q_step_moments
 from ddpm_np.gaussians import kl_isotropic, normal_log_density
 from ddpm_np.reverse import check_variances, prior_log_density
@@ -45,10 +54,10 @@ def vae_bound(x0: Array, encode: Layer, decode: Layer, noise: Array) -> VaeBound
     The KL is in closed form; the reconstruction is an unbiased estimate from one draw of x_1.
     """
     check_arrays(x0=x0)
-    mean, variance = encode(x0, 1)
+    mean, variance = _moments("encode", encode, x0, 1)
     x_1 = _reparameterise(mean, variance, noise)
     kl = kl_isotropic(mean, variance, array_namespace(mean).zeros_like(mean), 1.0)
-    reconstruction = normal_log_density(x0, *decode(x_1, 1))
+    reconstruction = normal_log_density(x0, *_moments("decode", decode, x_1, 1))
     return VaeBound(reconstruction, kl, reconstruction - kl)
 
 
@@ -57,9 +66,13 @@ def two_layer_integrand(x0: Array, z_1: Array, z_2: Array, encode: Layer, decode
 
     log p(z_2) + log p_theta(z_1 | z_2) + log p_theta(x_0 | z_1) - log q(z_1 | x_0) - log q(z_2 | z_1)
     """
+    for name, z in (("x0", x0), ("z_1", z_1), ("z_2", z_2)):  # which may differ in width
+        check_arrays(**{name: z})
     log_p = prior_log_density(z_2)
-    log_p = log_p + normal_log_density(z_1, *decode(z_2, 2)) + normal_log_density(x0, *decode(z_1, 1))
-    log_q = normal_log_density(z_1, *encode(x0, 1)) + normal_log_density(z_2, *encode(z_1, 2))
+    log_p = log_p + normal_log_density(z_1, *_moments("decode", decode, z_2, 2))
+    log_p = log_p + normal_log_density(x0, *_moments("decode", decode, z_1, 1))
+    log_q = normal_log_density(z_1, *_moments("encode", encode, x0, 1))
+    log_q = log_q + normal_log_density(z_2, *_moments("encode", encode, z_1, 2))
     return log_p - log_q
 
 
@@ -70,12 +83,15 @@ def hierarchical_integrand(chain: Sequence[Array], encode: Layer, decode: Layer)
 
     chain holds z_0 = x_0, z_1 ... z_T, from :func:`draw_latents` or elsewhere.
     """
+    _check_latents("chain", chain)
     if len(chain) < 2:
         raise ValueError(f"chain must hold x_0 and at least one latent, got {len(chain)} arrays")
+    for t, z in enumerate(chain):
+        check_arrays(**{f"chain[{t}]": z})
     total = prior_log_density(chain[-1])
     for t in range(1, len(chain)):
-        total = total + normal_log_density(chain[t - 1], *decode(chain[t], t))
-        total = total - normal_log_density(chain[t], *encode(chain[t - 1], t))
+        total = total + normal_log_density(chain[t - 1], *_moments("decode", decode, chain[t], t))
+        total = total - normal_log_density(chain[t], *_moments("encode", encode, chain[t - 1], t))
     return total
 
 
@@ -84,7 +100,8 @@ def draw_layer(z_prev: Array, t: int, encode: Layer, noise: Array) -> Array:
 
     z_t = mean + sqrt(variance) * noise,  mean, variance = encode(z_{t-1}, t)
     """
-    return _reparameterise(*encode(z_prev, t), noise)
+    check_arrays(z_prev=z_prev)
+    return _reparameterise(*_moments("encode", encode, z_prev, check_integer("t", t, 1)), noise)
 
 
 def draw_latents(x0: Array, encode: Layer, noise: Sequence[Array]) -> list[Array]:
@@ -92,6 +109,8 @@ def draw_latents(x0: Array, encode: Layer, noise: Sequence[Array]) -> list[Array
 
     noise has T + 1 entries, of which entry 0 is not used.
     """
+    check_arrays(x0=x0)
+    _check_latents("noise", noise)
     chain = [x0]
     for t in range(1, len(noise)):
         chain.append(draw_layer(chain[-1], t, encode, noise[t]))
@@ -104,7 +123,12 @@ def diffusion_encoder(schedule: Schedule) -> Layer:
     encode(z, t) = sqrt(alpha[t]) * z, beta[t]
     """
     check_schedule(schedule)
-    return lambda z, t: q_step_moments(schedule, z, t)
+
+    def encode(z: Array, t: int) -> tuple[Array, Array]:
+        check_arrays(z=z)
+        return q_step_moments(schedule, z, t)
+
+    return encode
 
 
 def diffusion_decoder(mean: MeanFunction, sigma2: Table) -> Layer:
@@ -112,13 +136,36 @@ def diffusion_decoder(mean: MeanFunction, sigma2: Table) -> Layer:
 
     decode(z, t) = mean(z, t), sigma2[t]
     """
-    T = len(sigma2) - 1
-    variances = check_variances(sigma2, T)
-    return lambda z, t: (mean(z, t), float(variances[check_integer("t", t, 1, T)]))
+    check_callable("mean", mean)
+    variances = as_table("sigma2", sigma2)
+    T = len(variances) - 1
+    check_variances(variances, T)
+
+    def decode(z: Array, t: int) -> tuple[Array, float]:
+        check_arrays(z=z)
+        return mean(z, t), float(variances[check_integer("t", t, 1, T)])
+
+    return decode
+
+
+def _check_latents(name: str, arrays: object) -> None:
+    if not isinstance(arrays, Sequence | np.ndarray) or isinstance(arrays, str | bytes):
+        raise TypeError(f"{name} must be a list of arrays, one for each layer, got {describe(arrays)}")
+
+
+def _moments(name: str, layer: Layer, z: Array, t: int) -> tuple[Array, Array | float]:
+    """Ask a layer for its mean and variance."""
+    check_callable(name, layer)
+    moments = layer(z, t)
+    if not isinstance(moments, tuple | list) or len(moments) != 2:
+        raise TypeError(f"{name} must return a mean and a variance, got {describe(moments)}")
+    return moments[0], moments[1]
 
 
 def _reparameterise(mean: Array, variance: Array | float, noise: Array) -> Array:
     xp = check_arrays(mean=mean, noise=noise)
-    number = isinstance(variance, int | float | np.generic)
-    root = math.sqrt(variance) if number else xp.sqrt(variance)
-    return mean + root * noise
+    if isinstance(variance, int | float | np.generic):
+        most = sys.float_info.max
+        return mean + math.sqrt(check_real("variance", variance, 0.0, most, closed=True)) * noise
+    check_dtype("variance", variance)
+    return mean + xp.sqrt(variance) * noise

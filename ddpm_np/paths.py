@@ -16,6 +16,7 @@ from ddpm_np._arrays import (
     check_arrays,
     noise_function,
 )
+from ddpm_np._checks import check_callable
 from ddpm_np.elbo import Elbo
 from ddpm_np.forward import q_moments, q_step, q_step_moments
 from ddpm_np.gaussians import normal_log_density
@@ -45,7 +46,7 @@ def path_log_density(schedule: Schedule, path: Array) -> Array:
 
     log q = sum over t = 1..T of log q(x_t | x_{t-1})
     """
-    T = _check_path(path, check_schedule(schedule).T)
+    T = check_path(path, check_schedule(schedule).T)
     return sum(_log_q_step(schedule, path, t) for t in range(1, T + 1))
 
 
@@ -56,7 +57,7 @@ def reversed_path_log_density(schedule: Schedule, path: Array) -> Array:
 
     There is no factor at t = 1, where q(x_0 | x_1, x_0) has variance 0.
     """
-    T = _check_path(path, check_schedule(schedule).T)
+    T = check_path(path, check_schedule(schedule).T)
     first = _log_q_marginal(schedule, path, T)
     return first + sum(_log_q_posterior(schedule, path, t) for t in range(2, T + 1))
 
@@ -66,8 +67,8 @@ def model_path_log_density(path: Array, mean: MeanFunction, sigma2: Table) -> Ar
 
     log p = log N(x_T; 0, I) + sum over t = 1..T of log N(x_{t-1}; mean(x_t, t), sigma2[t] I)
     """
-    T = _check_path(path)
-    variances = check_variances(sigma2, T)
+    T = check_path(path)
+    variances = _check_model(mean, sigma2, T)
     prior = prior_log_density(path[T, ...])
     return prior + sum(_log_p_step(path, mean, variances, t) for t in range(1, T + 1))
 
@@ -77,8 +78,8 @@ def elbo_integrand_expanded(schedule: Schedule, path: Array, mean: MeanFunction,
 
     log p(x_T) + sum over t = 1..T of log p_theta(x_{t-1} | x_t) / q(x_t | x_{t-1})
     """
-    T = _check_path(path, check_schedule(schedule).T)
-    variances = check_variances(sigma2, T)
+    T = check_path(path, check_schedule(schedule).T)
+    variances = _check_model(mean, sigma2, T)
     ratios = [
         _log_p_step(path, mean, variances, t) - _log_q_step(schedule, path, t) for t in range(1, T + 1)
     ]
@@ -91,8 +92,8 @@ def elbo_integrand_bayes(schedule: Schedule, path: Array, mean: MeanFunction, si
     log p(x_T) + log p_theta(x_0 | x_1) / q(x_1 | x_0) + sum over t = 2..T of
         log p_theta(x_{t-1} | x_t) q(x_{t-1} | x_0) / (q(x_{t-1} | x_t, x_0) q(x_t | x_0))
     """
-    T = _check_path(path, check_schedule(schedule).T)
-    variances = check_variances(sigma2, T)
+    T = check_path(path, check_schedule(schedule).T)
+    variances = _check_model(mean, sigma2, T)
     total = prior_log_density(path[T, ...]) + _log_p_step(path, mean, variances, 1)
     total = total - _log_q_marginal(schedule, path, 1)
     for t in range(2, T + 1):
@@ -119,9 +120,8 @@ def elbo_path_terms(schedule: Schedule, path: Array, mean: MeanFunction, sigma2:
 
     On a single path, a term may have either sign.
     """
-    xp = array_namespace(path)
-    T = _check_path(path, check_schedule(schedule).T)
-    variances = check_variances(sigma2, T)
+    T, xp = check_path(path, check_schedule(schedule).T), array_namespace(path)
+    variances = _check_model(mean, sigma2, T)
     L_T = prior_log_density(path[T, ...]) - _log_q_marginal(schedule, path, T)
     L_0 = _log_p_step(path, mean, variances, 1)
     rows = [xp.zeros_like(L_0), xp.zeros_like(L_0)]
@@ -142,8 +142,8 @@ def elbo_integrand_consistency(
     These are reconstruction, prior matching and consistency. A consistency term is averaged over all
     of (x_{t-1}, x_t, x_{t+1}); L prints a KL given x_{t-1} and x_{t+1}, which differs.
     """
-    T = _check_path(path, check_schedule(schedule).T)
-    variances = check_variances(sigma2, T)
+    T = check_path(path, check_schedule(schedule).T)
+    variances = _check_model(mean, sigma2, T)
     total = _log_p_step(path, mean, variances, 1)
     total = total + prior_log_density(path[T, ...]) - _log_q_step(schedule, path, T)
     for t in range(1, T):
@@ -151,7 +151,7 @@ def elbo_integrand_consistency(
     return total
 
 
-def _check_path(path: Array, T: int | None = None) -> int:
+def check_path(path: Array, T: int | None = None) -> int:
     """Check the path and return its T."""
     check_arrays(path=path)
     steps = int(path.shape[0]) - 1
@@ -159,6 +159,12 @@ def _check_path(path: Array, T: int | None = None) -> int:
         wanted = "(T + 1, B, ...)" if T is None else f"(T + 1, B, ...) with T = {T}"
         raise ValueError(f"path must have shape {wanted}, got {path.shape}")
     return steps
+
+
+def _check_model(mean: MeanFunction, sigma2: Table, T: int) -> Table:
+    """Check the model and return its variances."""
+    check_callable("mean", mean)
+    return check_variances(sigma2, T)
 
 
 def _log_q_step(schedule: Schedule, path: Array, t: int) -> Array:

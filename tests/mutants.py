@@ -54,7 +54,7 @@ class Mutation(NamedTuple):
     right: str
     wrong: str
     test: str
-    """A file in tests, or one test in it."""
+    """One test, which has to fail: finding it among a file's others would take most of the time."""
 
 
 def parse(text: str) -> list[Mutation]:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import ddpm_np as ddpm
+from ddpm_np import data, exact
+from ddpm_np._checks import check_integer
 from ddpm_np.estimators.three import consistency_triple_integrand
 from tests.strategies import MILD, TARGETS
 
@@ -338,6 +340,10 @@ def run_elbo(schedule=MILD, sigma2=SIGMA2, **options):
     )
 
 
+def run_elbo_with(predict):
+    return ddpm.elbo_decomposition(MILD, predict, X, noise=lambda t: X, sigma2=SIGMA2)
+
+
 def run_sampler(schedule=MILD, sigma2=SIGMA2, **options):
     return ddpm.ancestral_sample(
         schedule, lambda x_t, t: x_t, X, noise=lambda t: X, sigma2=sigma2, **options
@@ -555,9 +561,92 @@ def test_masked_arrays_are_refused():
         ddpm.q_moments(MILD, x, 1)
 
 
+@pytest.mark.parametrize("other", [np.ma.masked_array(X, mask=X > 2.0), X.view(np.matrix)])
+def test_arrays_with_other_entries_or_products_are_refused_beside_others(other):
+    """In the second place too, and where a shape is all that would be looked at."""
+    with pytest.raises(TypeError, match="noise must not be"):
+        ddpm.q_sample(MILD, X, 1, other)
+    with pytest.raises(TypeError, match="variance must not be"):
+        ddpm.normal_log_density(X, X, other)
+    with pytest.raises(TypeError, match="prediction must not be"):
+        run_elbo_with(lambda x_t, t: other)
+
+
+def test_masks_of_times_and_tables_are_not_dropped():
+    with pytest.raises(TypeError, match="t must not be masked"):
+        ddpm.q_moments(MILD, X, np.ma.masked_array([2, 3], mask=[False, True]))
+    with pytest.raises(TypeError, match="sigma2 must not be masked"):
+        run_elbo(sigma2=np.ma.masked_array(SIGMA2, mask=SIGMA2 > 1.0))
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", "longdouble"])
+def test_other_dtypes_are_refused_when_all_agree(dtype):
+    x = X.astype(dtype)
+    with pytest.raises(TypeError, match=f"x0 must be float32 or float64, .*got {x.dtype}"):
+        ddpm.q_sample(MILD, x, 1, x)
+
+
+def test_arrays_on_disk_are_arrays(tmp_path):
+    np.save(tmp_path / "x.npy", 0.5 * X)
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert type(x) is np.memmap
+    np.testing.assert_array_equal(ddpm.q_sample(MILD, x, 4, X), ddpm.q_sample(MILD, 0.5 * X, 4, X))
+    np.testing.assert_array_equal(ddpm.q_sample(MILD, X, 4, x), ddpm.q_sample(MILD, X, 4, 0.5 * X))
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(10**30, "about 10^30"), (10**5000, "about 10^5000"), (2**53 + 1, str(2**53 + 1))],
+    ids=["30 digits", "5000 digits", "16 digits"],
+)
+def test_huge_integers_are_written_short(number, shown):
+    with pytest.raises(ValueError, match=re.escape(f"T must be at most 2^53, got {shown}")):
+        ddpm.linear_schedule(number)
+    with pytest.raises(ValueError, match=re.escape(f"t must be between 1 and {T}, got {shown}")):
+        ddpm.q_step(MILD, X, number, X)
+
+
+def test_the_largest_size_and_seeds_without_a_limit():
+    assert check_integer("n", 2**53, 1) == 2**53
+    for seed in (2**53 + 1, 2**64, 10**30):
+        assert data.swiss_roll(2, seed).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: ddpm.marginalise(1e200, 1.0, 1.0, 1.0),
+            r"a must lie in \(-1e\+150, 1e\+150\), got 1e\+200",
+        ),
+        (lambda: data.pinwheel(3, 0, noise=1e200), r"noise must lie in \[0, 1e\+100\], got 1e\+200"),
+        (lambda: exact.IsotropicMixture([1.0], [[0.0]], 1e200), r"std must lie in \(0, 1e\+150\)"),
+        (lambda: exact.NoisyCurve(data.swiss_roll_curve, 0.0, 1.0, 5e-324), "std must be at least"),
+        (lambda: exact.NoisyCurve(data.swiss_roll_curve, 0.0, 1.0, 0.1, 5e-324), "std must be at least"),
+    ],
+)
+def test_numbers_whose_squares_or_quotients_no_float_holds(call, message):
+    with refuses(ValueError, message):
+        call()
+
+
+def test_what_has_no_repr_is_described():
+    class Broken:
+        def __repr__(self):
+            raise RuntimeError
+
+    for value in (Broken(), [10**5000]):
+        with pytest.raises(
+            TypeError, match=rf"predict must be callable, got {type(value).__name__} \.\.\."
+        ):
+            run_elbo_with(value)
+
+
 @pytest.mark.parametrize("dtype", ["float16"])
 def test_less_than_float32_is_refused(dtype):
-    with pytest.raises(TypeError, match="x0 must be float32 or float64, got float16"):
+    with pytest.raises(
+        TypeError, match="x0 must be float32 or float64, in native byte order, got float16"
+    ):
         ddpm.q_moments(MILD, X.astype(dtype), 1)
 
 

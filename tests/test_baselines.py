@@ -49,9 +49,9 @@ def test_one_histogram_counts_levels():
     model = fit_histograms(images, 3, 1, 2.0, rng())
     share = np.array([[3, 1, 0], [0, 3, 1]])
     prior = 0.9 * share / 4 + 0.1 / 3
-    np.testing.assert_allclose(np.exp(model.log_p[0]), (share + 2.0 * prior) / 6.0)
+    np.testing.assert_allclose(np.exp(model.log_p[0]), (share + 2.0 * prior) / 6.0, rtol=1e-14)
     found = histogram_log_prob(model, np.array([[1, 2]]))
-    assert found == pytest.approx(model.log_p[0, 0, 1] + model.log_p[0, 1, 2])
+    assert found == pytest.approx(model.log_p[0, 0, 1] + model.log_p[0, 1, 2], rel=1e-14)
     assert total_is_one(histogram_log_prob(model, every_image(3, 2)))
 
 
@@ -63,7 +63,7 @@ def test_a_mixture_of_histograms_is_their_weighted_sum():
     expected = sum(
         w * part[0][images[:, 0]] * part[1][images[:, 1]] for w, part in zip(weights, p, strict=True)
     )
-    np.testing.assert_allclose(np.exp(histogram_log_prob(model, images)), expected)
+    np.testing.assert_allclose(np.exp(histogram_log_prob(model, images)), expected, rtol=1e-13)
     assert total_is_one(histogram_log_prob(model, images))
 
 
@@ -88,6 +88,43 @@ def test_each_round_raises_the_likelihood_and_smoothing_keeps_everything_possibl
     assert np.all(histogram_log_prob(model, every_image(5, 2)) > -20)
 
 
+def test_rounds_of_expectation_maximisation_written_out():
+    """Weights and histograms from the shares, then shares from these: the last round ends before."""
+    images, (levels, components, smoothing) = rng().integers(0, 3, (7, 2)), (3, 2, 0.5)
+    shares = rng(1).dirichlet(np.full(components, 0.1), len(images))
+    frequency = np.array([[np.mean(images[:, j] == k) for k in range(levels)] for j in range(2)])
+    prior = 0.9 * frequency + 0.1 / levels
+    for rounds in (1, 2, 3):
+        p = np.empty((components, 2, levels))
+        for c, j, k in np.ndindex(p.shape):
+            count = np.sum(shares[images[:, j] == k, c]) + smoothing * prior[j, k]
+            p[c, j, k] = count / (np.sum(shares[:, c]) + smoothing)
+        weights = shares.sum(axis=0) + 1e-9  # so that none is 0
+        weights /= weights.sum()
+        model = fit_histograms(images, levels, components, smoothing, rng(1), rounds)
+        np.testing.assert_allclose(np.exp(model.log_p), p, rtol=1e-13)
+        np.testing.assert_allclose(np.exp(model.log_weights), weights, rtol=1e-13)
+        shares = weights * p[:, 0, images[:, 0]].T * p[:, 1, images[:, 1]].T
+        shares /= shares.sum(axis=1, keepdims=True)
+
+
+def test_rounds_of_a_fit():
+    images = rng().integers(0, 4, (60, 5))
+    default, sixty, fewer = (
+        fit_histograms(images, 4, 3, 1e-6, rng(1), **rounds).log_p
+        for rounds in ({}, {"rounds": 60}, {"rounds": 59})
+    )
+    np.testing.assert_array_equal(default, sixty)
+    assert np.any(default != fewer)
+    start = one([1.0, 1.0, 1.0, 1.0, 1.0], np.eye(5))
+    default, fifteen, fewer = (
+        refit_rounded(start, images, 4, 1e-3, rng(1), **rounds).means
+        for rounds in ({}, {"rounds": 15}, {"rounds": 14})
+    )
+    np.testing.assert_array_equal(default, fifteen)
+    assert np.any(default != fewer)
+
+
 # --- Gaussians, dequantised ---------------------------------------------------------------
 
 
@@ -104,7 +141,7 @@ def test_the_density_is_scipy_s():
     model = NormalMixture(np.array([0.2, 0.8]), means, np.stack([COVARIANCE, 2.0 * np.eye(3)]))
     expected = 0.2 * multivariate_normal(means[0], COVARIANCE).pdf(z)
     expected += 0.8 * multivariate_normal(means[1], 2.0 * np.eye(3)).pdf(z)
-    np.testing.assert_allclose(np.exp(normal_mixture_log_density(model, z)), expected)
+    np.testing.assert_allclose(np.exp(normal_mixture_log_density(model, z)), expected, rtol=1e-12)
 
 
 def test_one_dequantising_draw_is_on_average_the_closed_form_bound():
@@ -213,7 +250,7 @@ def clipped_data(n=600):
 def test_scikit_learn_s_mixture_is_found_again():
     pytest.importorskip("sklearn")
     model = fit_normal_mixture(clipped_data(), 2, 1e-3, rng())
-    assert model.weights.sum() == pytest.approx(1.0)
+    assert model.weights.sum() == pytest.approx(1.0, rel=1e-13)
     assert model.covariances.shape == (2, 2, 2)
     assert sorted(model.means[:, 0]) == pytest.approx([0.7, 3.0], abs=0.3)
 
@@ -231,6 +268,67 @@ def test_refitting_to_rounded_levels_recovers_what_was_clipped():
     order = np.argsort(model.means[:, 0])
     np.testing.assert_allclose(model.means[order], [[0.0, 3.0], [3.0, 0.0]], atol=0.2)
     np.testing.assert_allclose(model.weights, 0.5, atol=0.06)
+
+
+def test_a_round_of_refitting_written_out():
+    """Means and covariances of the draws, weighted by how likely each drawn image is."""
+    images = np.array([[0, 2], [1, 1], [2, 0], [0, 0]])
+    model, ridge = one([0.8, 1.2], [[1.0, 0.3], [0.3, 0.7]]), 0.01
+    assert refit_rounded(model, images, 3, ridge, rng(), rounds=0) is model
+    z, log_weight = rounded_draws(
+        model.means[0], np.linalg.cholesky(model.covariances[0]), images, 3, 2, rng(4)
+    )
+    share = np.exp(log_weight)
+    share /= np.sum(share, axis=0)  # of each image 1: one component
+    share /= len(images)
+    found = refit_rounded(model, images, 3, ridge, rng(4), rounds=1)
+    mean = np.sum(share[..., None] * z, axis=(0, 1))
+    centred = (z - mean).reshape(-1, 2)
+    covariance = (share.reshape(-1, 1) * centred).T @ centred + ridge * np.eye(2)
+    # 1e-9 is added to the count, 4.
+    np.testing.assert_allclose(found.means[0], mean, rtol=1e-9)
+    np.testing.assert_allclose(found.covariances[0], covariance, rtol=1e-8)
+
+
+# --- arguments ----------------------------------------------------------------------------
+
+GOOD, NORMAL = np.array([[0, 1], [2, 3], [1, 1]]), one([1.0, 2.0], np.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: fit_histograms(GOOD, 4, 0, 1.0, rng()), ValueError, "components must be >= 1, got 0"),
+        (lambda: fit_histograms(GOOD, 4, 2, 0.0, rng()), ValueError, r"smoothing must lie in \(0, inf"),
+        (lambda: fit_histograms(GOOD, 4, 2, 1.0, rng(), 0), ValueError, "rounds must be >= 1, got 0"),
+        (lambda: fit_histograms(GOOD, 3, 1, 1.0, rng()), ValueError, "images .* 0 to 2, got 0 to 3"),
+        (lambda: fit_histograms(-GOOD, 4, 1, 1.0, rng()), ValueError, "images .* 0 to 3, got -3 to 0"),
+        (lambda: fit_gaussian(GOOD, -0.1), ValueError, r"ridge must lie in \[0, .*got -0.1"),
+        (lambda: fit_gaussian(GOOD[0], 0.1), ValueError, r"images must have shape \(n, d\)"),
+        (lambda: fit_gaussian(1.0 * GOOD, 0.1), TypeError, "images must be .* of integer levels"),
+        (lambda: fit_normal_mixture(GOOD, 0, 0.1, rng()), ValueError, "components must be >= 1, got 0"),
+        (lambda: fit_normal_mixture(GOOD, 1, -0.1, rng()), ValueError, "ridge must lie in"),
+        (lambda: fit_normal_mixture(GOOD, 1, 0.1, rng(), 0), ValueError, "draws must be >= 1, got 0"),
+        (lambda: dequantised_log_prob(NORMAL, GOOD, 0, rng()), ValueError, "draws must be >= 1, got 0"),
+        (lambda: rounded_log_prob(NORMAL, GOOD, 4, 0, rng()), ValueError, "draws must be >= 1, got 0"),
+        (
+            lambda: rounded_log_prob(NORMAL, GOOD, 3, 1, rng()),
+            ValueError,
+            "images .* 0 to 2, got 0 to 3",
+        ),
+        (lambda: refit_rounded(NORMAL, GOOD, 4, 0.1, rng(), -1), ValueError, "rounds must be >= 0"),
+        (lambda: refit_rounded(NORMAL, GOOD, 4, 0.1, rng(), 1, 0), ValueError, "draws must be >= 1"),
+        (lambda: next(fit_baselines(GOOD, GOOD[:, :1], GOOD, 4)), ValueError, "validation .* columns"),
+        (lambda: next(fit_baselines(GOOD, GOOD, GOOD + 1, 4)), ValueError, "test must hold levels"),
+    ],
+)
+def test_bad_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_ridge_of_nothing_is_fine():
+    assert np.all(np.isfinite(fit_gaussian(GOOD, 0.0).covariances))
 
 
 # --- all together -------------------------------------------------------------------------
@@ -276,3 +374,21 @@ def test_images_too_large_for_mixtures_get_histograms(monkeypatch):
     images = clipped_data(120)
     (only,) = fit_baselines(images[:70], images[70:95], images[95:], 5)
     assert only.name == "histograms of pixels"
+
+
+def test_the_limits_of_size_are_the_last_that_fit(monkeypatch):
+    monkeypatch.setattr(baselines, "VALIDATION_DRAWS", 1)
+    monkeypatch.setattr(baselines, "TEST_DRAWS", 1)
+    small = rng().integers(0, 3, (4, 256))
+    names = [
+        found.name for _, found in zip(range(3), fit_baselines(small, small, small, 3), strict=False)
+    ]
+    assert names[-1] == "Gaussian, dequantised"
+    large = rng().integers(0, 3, (4, 257))
+    names = [found.name for found in fit_baselines(large, large, large, 3)]
+    assert names == ["histograms of pixels", "mixture of histograms"]
+    monkeypatch.setattr(baselines, "LARGEST_TABLE", large.size * 3 - 1)
+    (only,) = fit_baselines(large, large, large, 3)
+    assert only.name == "histograms of pixels"
+    monkeypatch.setattr(baselines, "LARGEST_TABLE", large.size * 3)
+    assert len([*fit_baselines(large, large, large, 3)]) == 2

@@ -554,6 +554,13 @@ def test_a_state_that_could_not_be_resumed_is_not_saved(path, tree):
     assert_untouched(path, content)
 
 
+def test_a_state_whose_optimizer_is_at_another_step_is_not_saved(path):
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match="at the step of its optimizer, 9007199254740993, got 7"):
+        save(path, make_state()._replace(step=7))
+    assert_untouched(path, content)
+
+
 def test_a_long_path_leaves_room_for_what_is_wrong(tmp_path):
     deep = tmp_path.joinpath(*["d" * 100] * 5, "a\x1b.npz")
     deep.parent.mkdir(parents=True)

@@ -124,5 +124,6 @@ def test_mistake_is_caught(tmp_path, mutation):
 
 def test_without_a_mistake_all_is_well(tmp_path):
     copy_project(tmp_path)
-    status, output = run_tests(tmp_path, TESTS, profile="control")
+    cited = {f"{TESTS}::{mutation.test}" for mutation in parse(MUTATIONS)}
+    status, output = run_tests(tmp_path, *sorted(cited), profile="control")
     assert status == 0, output

@@ -141,7 +141,12 @@ def test_is_a_decoder_of_the_bound():
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.1, "0.1"), (1.01, "1.01"), (-3.0, "-3"), (np.nan, "nan")]
+    ("value", "shown"),
+    # The second line would lie on the grid if that went on.
+    [
+        *[(0.1, "0.1"), (1.01, "1.01"), (np.nan, "nan")],
+        *[(2.0, "2"), (-2.0, "-2"), (3.0, "3"), (-3.0, "-3")],
+    ],
 )
 def test_refuses_data_off_the_grid(lib, dtype, value, shown):
     x0 = lib.array([[1.0, -1.0], [0.0, value]], dtype)
@@ -153,6 +158,7 @@ def test_refuses_data_off_the_grid(lib, dtype, value, shown):
     ("arguments", "error", "message"),
     [
         ((1,), ValueError, "levels must be between 2 and 65536, got 1"),
+        ((65537,), ValueError, "levels must be between 2 and 65536, got 65537"),
         ((2.0,), TypeError, "levels must be an integer"),
         ((2, 1.0, 1.0), ValueError, "low must be less than high"),
         ((2, 0.0, math.inf), ValueError, "high must lie in"),

@@ -244,7 +244,29 @@ def test_import_does_not_load_scipy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_energy_distance_does_not_overflow_to_zero():
-    x = np.random.default_rng(0).standard_normal((20, 2))
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="overflow"):
-        energy_distance(x * 1e200, x)
+@pytest.mark.parametrize("distance", [energy_distance, sliced_wasserstein])
+@pytest.mark.parametrize("power", [-1000, -520, -300, 300, 520, 1000])
+@pytest.mark.parametrize("d", [1, 2])
+def test_a_unit_is_only_a_unit(distance, power, d):
+    """Also where squares overflow or vanish; to the last bit, as the unit is a power of 2."""
+    x, y = normal((20, d), 0), normal((30, d), 1) + 0.5
+    scale = 2.0**power if distance is sliced_wasserstein else 2.0 ** (power / 2)
+    assert distance(x * 2.0**power, y * 2.0**power) == distance(x, y) * scale
+
+
+@pytest.mark.parametrize("h", [None, 0.7])
+@pytest.mark.parametrize("power", [-1000, -520, 520, 1000])
+def test_a_bandwidth_has_the_unit_of_the_samples(power, h):
+    x, y, scale = normal((20, 2), 0), normal((30, 2), 1) + 0.5, 2.0**power
+    found = gaussian_mmd(x * scale, y * scale, None if h is None else h * scale)
+    assert found == gaussian_mmd(x, y, h)
+
+
+def test_what_no_float_can_hold_is_refused():
+    x = np.array([[1.5e308], [1.6e308]])
+    with pytest.raises(ValueError, match="x and y must have a distance that float64 can hold"):
+        sliced_wasserstein(x, -x)
+    assert energy_distance(x, -x) == pytest.approx(math.sqrt(2 * 3.1 - 0.1) * 1e154, rel=1e-12)
+    with pytest.raises(ValueError, match=r"bandwidth must not vanish beside x and y, up to 1.6e\+308"):
+        gaussian_mmd(x, -x, 0.5)
+    assert gaussian_mmd(x, -x, 2.0) == 0.0

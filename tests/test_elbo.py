@@ -286,7 +286,9 @@ def test_one_step_is_the_vae(beta, pair):
 def test_bits_per_dim():
     """A uniform law on 256 levels costs 8 bits, in any number of dimensions."""
     assert bits_per_dim(12 * math.log(256.0), 12) == pytest.approx(8.0, rel=1e-15, abs=0.0)
-    np.testing.assert_allclose(bits_per_dim(np.array([1.0, 2.0]) * math.log(2.0), 1), [1.0, 2.0])
+    np.testing.assert_allclose(
+        bits_per_dim(np.array([1.0, 2.0]) * math.log(2.0), 1), [1.0, 2.0], rtol=1e-15
+    )
 
 
 # --- Gaussian data and linear models: exact answers

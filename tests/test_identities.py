@@ -207,6 +207,13 @@ def test_kl_by_quadrature(mean_1, sigma_1, mean_2, sigma_2):
     assert abs(residual) <= 1e-12 * scale
 
 
+def test_gauss_hermite_to_its_limit():
+    points, weights = terms.gauss_hermite(300)
+    assert weights @ points**2 == pytest.approx(1.0, rel=1e-13)
+    with pytest.raises(ValueError, match="nodes must be between 1 and 300, got 301"):
+        terms.gauss_hermite(301)
+
+
 def test_gauss_hermite_has_the_moments_of_a_normal():
     points, weights = terms.gauss_hermite(6)
     moments = [weights @ points**k for k in range(12)]

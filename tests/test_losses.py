@@ -2,10 +2,12 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mpmath import mpf
 
 from ddpm_np.decoders import gaussian_decoder
 from ddpm_np.elbo import elbo_decomposition, middle_term
@@ -163,6 +165,20 @@ def test_constant_of_a_small_ratio():
     expected = -1.5 * (ratio - 1.0 - math.log(ratio))
     got = loss_constant(schedule, 2, reverse_variance(schedule, "unit"), 3)
     assert got == pytest.approx(expected, rel=4 * EPS, abs=0.0)
+
+
+@pytest.mark.parametrize("size", [1e-3, -1e-3, 1e-6, -1e-6, 1e-9])
+def test_constant_near_the_posterior_variance(size):
+    """Of order size^2, where r - 1 and log r cancel, to as many digits as r leaves."""
+    sigma2 = reverse_variance(MILD, "posterior") * (1.0 + size)
+    t = np.arange(2, MILD.T + 1)
+    with mpmath.workdps(40):
+        ratio = [mpf(b) / mpf(s) for b, s in zip(MILD.posterior_variance[2:], sigma2[2:], strict=True)]
+        expected = [float(-1.5 * (r - 1 - mpmath.log(r))) for r in ratio]
+    # Rounding of log1p(size), of size EPS * size.
+    np.testing.assert_allclose(
+        loss_constant(MILD, t, sigma2, 3), expected, rtol=4 * EPS / abs(size), atol=0.0
+    )
 
 
 @given(shapes().flatmap(lambda s: st.tuples(values(s), values(s))))

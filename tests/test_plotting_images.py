@@ -57,7 +57,7 @@ def test_rows_have_names_that_stay_apart(images):
     figure = image_plots.plot_image_grid(images, columns=3, rows=names, ylabel="class asked for")
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == names
-    np.testing.assert_allclose(axes.get_yticks(), 4.5 + 9 * np.arange(8))
+    np.testing.assert_allclose(axes.get_yticks(), 4.5 + 9 * np.arange(8), rtol=1e-14)
     assert no_overlap(figure)
     assert labels_apart(axes.yaxis)
     with pytest.raises(ValueError, match="each of the 8 rows, got 2"):
@@ -71,7 +71,7 @@ def test_fewer_images_than_columns_make_one_row(images):
 def test_colours_are_kept():
     images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3))
     pixels = canvas(image_plots.plot_image_grid(images).axes[0])
-    np.testing.assert_allclose(pixels[2:18, 2:18], (images[0] + 1) / 2)
+    np.testing.assert_allclose(pixels[2:18, 2:18], (images[0] + 1) / 2, rtol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_terms_are_lines_in_bits_per_dimension():
     assert len({line.get_color() for line in lines}) == 2
     x, y = lines[0].get_data()
     assert x.tolist() == [*range(2, 51)]
-    np.testing.assert_allclose(y[x != 7], -L[2:][x != 7] / 64 / np.log(2))
+    np.testing.assert_allclose(y[x != 7], -L[2:][x != 7] / 64 / np.log(2), rtol=1e-14)
     assert np.isnan(y[x == 7])
     total = -L[2:].sum() / 64 / np.log(2)
     legend = [text.get_text() for text in axes.get_legend().get_texts()]

@@ -134,6 +134,10 @@ def test_errors_where_alpha_bar_is_too_small():
     assert np.all(np.isfinite(x0_from_eps(schedule, x.astype(np.float64), 100, x.astype(np.float64))))
     with pytest.raises(ValueError, match=r"posterior mean at t does not depend on x0"):
         x0_from_mean(schedule, x, 400, x)
+    three = np.ones((3, 2))
+    assert np.all(np.isfinite(x0_from_mean(schedule, three, np.array([2, 5, 9]), three)))
+    with pytest.raises(ValueError, match=r"posterior mean at t does not depend on x0"):
+        x0_from_mean(schedule, three, np.array([2, 400, 9]), three)
 
 
 CONVERSIONS = [f"x0_from_{target}" for target in ("eps", "mean", "v")]

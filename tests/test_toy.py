@@ -46,7 +46,9 @@ def test_documented_mean_and_standard_deviation_hold(name):
 def test_swiss_roll_is_exactly_the_stated_law():
     x = data.swiss_roll(N, 0, noise=0.0)
     u = 8.0 * np.linalg.norm(x, axis=1)
-    np.testing.assert_allclose(x, np.stack([u * np.cos(u), u * np.sin(u)], axis=1) / 8.0, atol=1e-12)
+    np.testing.assert_allclose(
+        x, np.stack([u * np.cos(u), u * np.sin(u)], axis=1) / 8.0, rtol=0.0, atol=1e-12
+    )
     assert stats.kstest(u, stats.uniform(1.5 * np.pi, 3.0 * np.pi).cdf).pvalue > 1e-3
     residual = (data.swiss_roll(N, 0) - x).ravel()
     assert stats.kstest(residual, stats.norm(0.0, 0.05).cdf).pvalue > 1e-3
@@ -115,7 +117,7 @@ def test_pinwheel_noise_is_across_the_arms():
 def test_noise_scales_the_residual(name):
     make = DATASETS[name]
     clean, once, twice = (make(1000, 0, noise=s) for s in (0.0, 0.1, 0.2))
-    np.testing.assert_allclose(twice - clean, 2.0 * (once - clean), atol=1e-13)
+    np.testing.assert_allclose(twice - clean, 2.0 * (once - clean), rtol=0.0, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -238,7 +238,7 @@ def test_analytic_does_not_fall_below_the_posterior_variance():
     x0, noise, _ = two_points(SHORT)
     sigma2 = analytic_dpm_variance(SHORT, lambda x_t, t: (t - 1) * 9.0 * x_t, x0, noise=noise)
     np.testing.assert_array_equal(sigma2[2:], SHORT.posterior_variance[2:])
-    assert sigma2[1] == pytest.approx(SHORT.beta[1] / SHORT.alpha[1])
+    assert sigma2[1] == pytest.approx(SHORT.beta[1] / SHORT.alpha[1], rel=1e-14)
 
 
 def test_refuses_bad_arguments():

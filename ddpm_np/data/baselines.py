@@ -20,6 +20,7 @@ from ddpm_np.data.normal_mixtures import (
     Floats,
     Levels,
     NormalMixture,
+    check_levels,
     dequantised_log_prob,
     fit_gaussian,
     fit_normal_mixture,
@@ -75,9 +76,10 @@ def fit_histograms(
     rng : Generator
         Draws the components' shares in each image, from which the first round starts.
     """
+    n, d = check_levels(images, levels).shape
     check_integer("components", components, 1)
     check_real("smoothing", smoothing, 0.0, math.inf)
-    n, d = images.shape
+    check_integer("rounds", rounds, 1)
     counts = np.bincount((images + levels * np.arange(d)).ravel(), minlength=d * levels)
     prior = 0.9 * counts / n + 0.1 / levels
     if components == 1:
@@ -96,7 +98,7 @@ def fit_histograms(
 
 def histogram_log_prob(model: HistogramMixture, images: Levels) -> Floats:
     """Return log P(k) of a mixture of histograms, exact, shape (n,)."""
-    pixels = np.arange(images.shape[1])
+    pixels = np.arange(check_levels(images, model.log_p.shape[2]).shape[1])
     parts = [np.sum(table[pixels, images], axis=1) for table in model.log_p]
     return logsumexp(np.stack(parts) + model.log_weights[:, None], axis=0)
 
@@ -121,6 +123,12 @@ def fit_baselines(train: Levels, validation: Levels, test: Levels, levels: int) 
     Baseline
         As soon as it is done.
     """
+    for name, images in (("train", train), ("validation", validation), ("test", test)):
+        check_levels(images, levels, name)
+        if images.shape[1] != train.shape[1]:
+            raise ValueError(
+                f"{name} must have the {train.shape[1]} columns of train, got {images.shape}"
+            )
 
     def choose(
         name: str,

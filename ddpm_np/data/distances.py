@@ -1,8 +1,9 @@
 """Distances between two sets of samples, on the host: NumPy arrays of shape (n, d) and (m, d).
 
 All computations are in float64 and go through the samples in chunks, so that 10,000 points a
-side take a few megabytes. TypeError or ValueError is raised unless x and y are finite NumPy arrays
-of shapes (n, d) and (m, d) with the same d, and for an argument out of range.
+side take a few megabytes. Squares of very large or very small numbers neither overflow nor vanish.
+TypeError or ValueError is raised unless x and y are finite NumPy arrays of shapes (n, d) and (m, d)
+with the same d, and for an argument out of range.
 """
 
 import math
@@ -11,7 +12,7 @@ import sys
 import numpy as np
 
 from ddpm_np._arrays import Samples, Table, check_finite
-from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np._checks import check_integer, check_plain, check_real, describe
 from ddpm_np.data.toy import Seed, as_generator
 
 # Entries of the largest temporary array.
@@ -44,16 +45,17 @@ def sliced_wasserstein(x: Samples, y: Samples, *, projections: int = 128, seed: 
     float
         In units of x.
     """
-    x, y = _check_pair(x, y)
+    x, y, unit = _in_units(*_check_pair(x, y))
     count, rng = check_integer("projections", projections, 1), as_generator(seed)
     d = x.shape[1]
     if d == 1:
-        return math.sqrt(float(_squared_w2(x.T, y.T)[0]))
+        return _times(unit, math.sqrt(float(_squared_w2(x.T, y.T)[0])))
     directions = rng.standard_normal((count, d))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     rows = max(1, CHUNK // (len(x) + len(y)))
     chunks = [directions[i : i + rows] for i in range(0, count, rows)]
-    return math.sqrt(float(np.mean(np.concatenate([_squared_w2(v @ x.T, v @ y.T) for v in chunks]))))
+    squares = np.concatenate([_squared_w2(v @ x.T, v @ y.T) for v in chunks])
+    return _times(unit, math.sqrt(float(np.mean(squares))))
 
 
 def energy_distance(x: Samples, y: Samples) -> float:
@@ -65,13 +67,10 @@ def energy_distance(x: Samples, y: Samples) -> float:
     the distance between the two empirical distributions, in square roots of the unit of x. It is 0
     if they are equal, and positive otherwise.
     """
-    x, y = _check_pair(x, y)
+    x, y, unit = _in_units(*_check_pair(x, y))
     between = _sum_over_pairs(x, y) / (len(x) * len(y))
     within = _sum_over_pairs(x, x) / len(x) ** 2 + _sum_over_pairs(y, y) / len(y) ** 2
-    square = 2.0 * between - within
-    if not math.isfinite(square):
-        raise ValueError("x and y must be small enough for their distances to be summed, got overflow")
-    return math.sqrt(max(0.0, square))
+    return math.sqrt(max(0.0, 2.0 * between - within)) * math.sqrt(unit)
 
 
 def gaussian_mmd(
@@ -113,6 +112,9 @@ def gaussian_mmd(
         raise ValueError(f"x and y must have at least two points for unbiased=True, got {n} and {m}")
     h = _median_distance(x, y) if bandwidth is None else bandwidth
     h = check_real("bandwidth", h, 0.0, sys.float_info.max)
+    largest = max(float(np.max(np.abs(z))) for z in (x, y))
+    if not largest / h < sys.float_info.max:
+        raise ValueError(f"bandwidth must not vanish beside x and y, up to {largest:g}, got {h:g}")
     # The kernel of a point with itself is 1.
     within_x = (_sum_over_pairs(x, x, h) - own * n) / (n * (n - own))
     within_y = (_sum_over_pairs(y, y, h) - own * m) / (m * (m - own))
@@ -152,11 +154,30 @@ def _sum_over_pairs(x: Samples, y: Samples, bandwidth: float | None = None) -> f
 def _median_distance(x: Samples, y: Samples) -> float:
     from scipy.spatial.distance import pdist
 
-    some = [z[:: math.ceil(len(z) / MEDIAN_POINTS)] for z in (x, y)]
-    median = float(np.median(pdist(np.concatenate(some))))
+    *some, unit = _in_units(*(z[:: math.ceil(len(z) / MEDIAN_POINTS)] for z in (x, y)))
+    median = _times(unit, float(np.median(pdist(np.concatenate(some)))))
     if median == 0.0:
         raise ValueError("bandwidth must be given: the median distance between points is 0")
     return median
+
+
+def _in_units(x: Samples, y: Samples) -> tuple[Samples, Samples, float]:
+    """Return x and y in units whose squares are of about 1, and the unit.
+
+    It is a power of 4, so that nothing is rounded, and 1 for numbers of a usual size.
+    """
+    _, power = math.frexp(max(float(np.max(np.abs(z))) for z in (x, y)))
+    if abs(power) < 300:
+        return x, y, 1.0
+    power = min(power - power % 2, 1022)
+    return np.ldexp(x, -power), np.ldexp(y, -power), math.ldexp(1.0, power)
+
+
+def _times(unit: float, distance: float) -> float:
+    """Return a distance in its unit."""
+    if distance > 1.0 and unit > sys.float_info.max / distance:
+        raise ValueError("x and y must have a distance that float64 can hold, got overflow")
+    return unit * distance
 
 
 def _check_pair(x: object, y: object) -> tuple[Samples, Samples]:
@@ -170,10 +191,13 @@ def _check_pair(x: object, y: object) -> tuple[Samples, Samples]:
 
 
 def _check_samples(name: str, x: object) -> Samples:
+    check_plain(name, x)
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array of shape (n, d), got {describe(x)}")
-    if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)):
+    if x.dtype.kind not in "iuf":
         raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
+    if x.dtype.itemsize > 8:
+        raise TypeError(f"{name} must be float32 or float64, got dtype {x.dtype}")
     if x.ndim != 2 or x.size == 0:
         raise ValueError(f"{name} must have shape (n, d) and not be empty, got {x.shape}")
     samples = x.astype(np.float64, copy=False)

@@ -10,6 +10,7 @@ the edge bins of :func:`ddpm_np.discretised_gaussian` do. With many blank pixels
 """
 
 import math
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
@@ -19,7 +20,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, logsumexp, ndtri_exp
 
-from ddpm_np._checks import check_integer, check_real
+from ddpm_np._checks import check_integer, check_plain, check_real, describe
 
 Levels: TypeAlias = NDArray[np.integer[Any]]
 """Integer levels 0..levels-1, shape (n, d)."""
@@ -43,8 +44,8 @@ def fit_gaussian(images: Levels, ridge: float) -> NormalMixture:
 
     mean = mean of k + 1/2,  covariance = covariance of k + (1/12 + ridge) I
     """
-    check_real("ridge", ridge, 0.0, math.inf, closed=True)
-    d = images.shape[1]
+    check_real("ridge", ridge, 0.0, sys.float_info.max, closed=True)
+    d = check_levels(images).shape[1]
     covariance = np.cov(images.T, bias=True).reshape(d, d) + (1.0 / 12.0 + ridge) * np.eye(d)
     return NormalMixture(np.ones(1), np.mean(images, axis=0)[None, :] + 0.5, covariance[None, :, :])
 
@@ -57,6 +58,10 @@ def fit_normal_mixture(
     ``ridge`` is added to the diagonals of the covariances. Raises ImportError without
     scikit-learn.
     """
+    check_levels(images)
+    check_integer("components", components, 1)
+    check_real("ridge", ridge, 0.0, sys.float_info.max, closed=True)
+    check_integer("draws", draws, 1)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -86,6 +91,7 @@ def dequantised_log_prob(model: NormalMixture, images: Levels, draws: int, rng: 
 
     Biased low, less so with more draws; ``draws = 1`` is the usual dequantisation bound.
     """
+    check_levels(images)
     check_integer("draws", draws, 1)
     logs = [normal_mixture_log_density(model, images + rng.random(images.shape)) for _ in range(draws)]
     return logsumexp(np.stack(logs), axis=0) - math.log(draws)
@@ -124,6 +130,7 @@ def rounded_draws(
     z : array, shape (draws, n, d)
     log_weight : array, shape (draws, n)
     """
+    check_levels(images, levels)
     low = np.where(images == 0, -np.inf, images)
     high = np.where(images == levels - 1, np.inf, images + 1.0)
     e = np.zeros((check_integer("draws", draws, 1), *images.shape))
@@ -155,7 +162,9 @@ def refit_rounded(
     Each round draws z given k from the current model (:func:`rounded_draws`), then sets weights,
     means and covariances, plus ``ridge`` I, to those of the draws: at level 0, z spreads below 0.
     """
-    for _ in range(rounds):
+    check_levels(images, levels)
+    check_real("ridge", ridge, 0.0, sys.float_info.max, closed=True)
+    for _ in range(check_integer("rounds", rounds, 0)):
         drawn = [
             (weight, *rounded_draws(mean, factor, images, levels, draws, rng))
             for weight, mean, factor in _components(model)
@@ -171,6 +180,21 @@ def refit_rounded(
             covariances.append((weight * centred).T @ centred + ridge * np.eye(flat.shape[1]))
         model = NormalMixture(counts / np.sum(counts), np.stack(means), np.stack(covariances))
     return model
+
+
+def check_levels(images: object, levels: object = 2**16, name: str = "images") -> Levels:
+    """Return images if they are integer levels 0..levels-1 of shape (n, d), else raise."""
+    check_plain(name, images)
+    highest = check_integer("levels", levels, 2, 2**16) - 1
+    if not isinstance(images, np.ndarray) or images.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be a NumPy array of integer levels, got {describe(images)}")
+    if images.ndim != 2 or images.size == 0:
+        raise ValueError(f"{name} must have shape (n, d) and not be empty, got {images.shape}")
+    if images.min() < 0 or images.max() > highest:
+        raise ValueError(
+            f"{name} must hold levels from 0 to {highest}, got {images.min()} to {images.max()}"
+        )
+    return images
 
 
 def _components(model: NormalMixture) -> Iterable[tuple[float, Floats, Floats]]:

@@ -7,17 +7,19 @@ which arm, circle or mode they belong to.
 """
 
 import math
-import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 
-from ddpm_np._arrays import Samples, Table
+from ddpm_np._arrays import Samples, Table, as_table
 from ddpm_np._checks import check_integer, check_real, describe
 
 Seed: TypeAlias = int | np.random.Generator
 """A seed >= 0, or the generator to draw from."""
+
+LARGEST_NOISE = 1e100
+"""Whose square, and that of what it makes, is finite."""
 
 SWISS_ROLL_RANGE = (1.5 * math.pi, 4.5 * math.pi)
 SWISS_ROLL_NOISE = 0.05
@@ -41,7 +43,7 @@ def as_generator(seed: object) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     try:
-        return np.random.default_rng(check_integer("seed", seed, 0))
+        return np.random.default_rng(check_integer("seed", seed, 0, math.inf))
     except TypeError:
         raise TypeError(
             f"seed must be an integer >= 0 or a numpy.random.Generator, got {describe(seed)}"
@@ -50,6 +52,7 @@ def as_generator(seed: object) -> np.random.Generator:
 
 def swiss_roll_curve(u: Table) -> Samples:
     """Spiral that the swiss roll is drawn around, (u cos u, u sin u) / 8; (n,) to (n, 2)."""
+    u = as_table("u", u)
     return np.stack([u * np.cos(u), u * np.sin(u)], axis=1) / 8.0
 
 
@@ -66,7 +69,7 @@ def swiss_roll(n: int, seed: Seed, noise: float = SWISS_ROLL_NOISE) -> Samples:
         Number of draws, >= 1.
     seed : int or numpy.random.Generator
     noise : float
-        Standard deviation of the noise, >= 0.
+        Standard deviation of the noise, from 0 to 1e100.
 
     Returns
     -------
@@ -200,7 +203,7 @@ DATASETS: dict[str, Callable[[int, Seed], Samples]] = {
 def _arguments(n: object, noise: object, seed: object) -> tuple[int, float, np.random.Generator]:
     return (
         check_integer("n", n, 1),
-        check_real("noise", noise, 0.0, sys.float_info.max, closed=True),
+        check_real("noise", noise, 0.0, LARGEST_NOISE, closed=True),
         as_generator(seed),
     )
 

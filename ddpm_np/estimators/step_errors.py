@@ -22,7 +22,7 @@ from ddpm_np._arrays import (
     check_finite,
     sum_features,
 )
-from ddpm_np._checks import check_choice
+from ddpm_np._checks import check_callable, check_choice
 from ddpm_np.decoders import Decoder
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.forward import q_sample
@@ -70,6 +70,9 @@ def step_errors(
     T = check_schedule(schedule).T
     check_predictor(schedule, predict)
     check_choice("target", target, TARGETS)
+    functions = {"predict": predict, "noise": noise, "asarray": asarray, "to_numpy": to_numpy}
+    for name, function in functions.items():
+        check_callable(name, function)
     check_arrays(x0=x0)
     check_finite("x0", x0)
     there = asarray(x0)
@@ -92,6 +95,7 @@ def elbo_from_errors(schedule: Schedule, errors: StepErrors, sigma2: Table, deco
     :func:`ddpm_np.loss_constant`. Host float64.
     """
     T = check_errors(schedule, errors)
+    check_callable("decoder", decoder)
     variances = check_variances(sigma2, T)
     L = np.zeros_like(errors.squared)
     if T > 1:

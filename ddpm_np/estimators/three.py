@@ -31,7 +31,7 @@ from ddpm_np._arrays import (
     noise_function,
     sum_features,
 )
-from ddpm_np._checks import check_choice, check_integer
+from ddpm_np._checks import check_callable, check_choice, check_integer
 from ddpm_np.decoders import Decoder, gaussian_decoder
 from ddpm_np.forward import q_sample_unchecked, q_step, q_step_moments
 from ddpm_np.gaussians import LOG_2PI, kl_isotropic_unchecked, normal_log_density
@@ -91,6 +91,7 @@ def two_sample_estimate(
     """
     t, _ = at(schedule, t, x0=x0, noise=noise)
     model = _Model(schedule, predict, sigma2, decoder, target)
+    check_arrays(x0=x0, step_noise=step_noise)
     x_prev = q_sample_unchecked(schedule, x0, t - 1, noise)
     x_t = q_step(schedule, x_prev, t, step_noise)
     return schedule.T * model.log_step(x0, x_prev, x_t, t)
@@ -218,6 +219,7 @@ class _Model:
     def __post_init__(self) -> None:
         check_predictor(self.schedule, self.predict)
         check_choice("target", self.target, TARGETS)
+        check_callable("decoder", self.decoder)
         object.__setattr__(self, "sigma2", check_variances(self.sigma2, self.schedule.T))
 
     def mean(self, x_t: Array, t: Times) -> Array:

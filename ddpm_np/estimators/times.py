@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_np._arrays import Array, Table, check_times
-from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np._checks import as_floats, check_integer, check_real, describe
 
 
 def low_discrepancy_times(u: float, T: int, batch: int) -> Any:
@@ -78,7 +78,7 @@ def times_from_uniforms(uniforms: Any, probabilities: Table) -> Any:
         If uniforms leaves [0, 1) or probabilities is not a distribution.
     """
     p = _check_probabilities(probabilities)
-    draws = np.asarray(uniforms, dtype=np.float64)
+    draws = as_floats("uniforms", uniforms)
     if draws.ndim != 1 or not np.all((draws >= 0.0) & (draws < 1.0)):
         raise ValueError(f"uniforms must have shape (B,) and lie in [0, 1), got {describe(uniforms)}")
     # Rounding may leave the last sum below a uniform: the last time that can occur takes it.
@@ -161,10 +161,7 @@ def _check_start(u: object) -> float:
 
 def _check_nonnegative(name: str, values: object) -> Table:
     """Return a table of T + 1 entries that are finite, >= 0 and not all 0; entry 0 is set to 0."""
-    try:
-        table = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a table of numbers, got {describe(values)}") from None
+    table = as_floats(name, values, "be a table of numbers")
     if table.ndim != 1 or len(table) < 2:
         raise ValueError(f"{name} must have length T + 1 >= 2, got {describe(values)}")
     table[0] = 0.0

@@ -29,7 +29,7 @@ from ddpm_np._arrays import (
     noise_function,
     to_host,
 )
-from ddpm_np._checks import check_choice, describe
+from ddpm_np._checks import as_floats, check_callable, check_choice, describe
 from ddpm_np.decoders import Decoder
 from ddpm_np.estimators.step_errors import StepErrors, check_errors
 from ddpm_np.forward import q_sample_unchecked
@@ -51,7 +51,7 @@ def variance_from_eps_error(schedule: Schedule, error: Table) -> Table:
     error = alpha_bar s2 / (alpha_bar s2 + 1 - alpha_bar).
     """
     T = check_schedule(schedule).T
-    values = np.array(error, dtype=np.float64)
+    values = as_floats("error", error)
     if values.shape != (T + 1,):
         raise ValueError(f"error must have length T + 1 = {T + 1}, got {describe(error)}")
     if not np.all(np.isfinite(values[1:]) & (values[1:] >= 0.0)):
@@ -108,6 +108,7 @@ def best_variance(schedule: Schedule, errors: StepErrors, decoder: Decoder) -> T
     from scipy.optimize import minimize_scalar
 
     check_errors(schedule, errors)
+    check_callable("decoder", decoder)
     d = errors.x0[0].size
     table: Table = schedule.posterior_variance + np.mean(errors.squared, axis=1) / d
     table[1] = schedule.beta[1]
@@ -134,6 +135,7 @@ def _mean_squares(
     T = check_schedule(schedule).T
     check_predictor(schedule, predict)
     check_choice("target", target, TARGETS)
+    check_callable("predict", predict)
     xp = check_arrays(x0=x0)
     check_finite("x0", x0)
     draw = noise_function(noise, x0, T)

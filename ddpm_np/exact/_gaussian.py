@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Samples, Table
-from ddpm_np._checks import describe
+from ddpm_np._checks import as_floats, describe
 
 
 def gaussian_points(mean: Table, covariance: Table) -> Samples:
@@ -52,10 +52,7 @@ def principal_axes(mean: Table, covariance: Table) -> tuple[Table, Table, Table]
 
 def finite_array(name: str, values: object) -> NDArray[np.float64]:
     """Return finite host values as a new float64 array."""
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must hold real numbers, got {describe(values)}") from None
+    array = as_floats(name, values)
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name} must be finite, got {describe(values)}")
     return array

@@ -245,6 +245,13 @@ class LinearGaussianChain:
         return x0.astype(np.float64)
 
 
+def check_chain(chain: object) -> LinearGaussianChain:
+    """Return ``chain`` if it is one, else raise TypeError."""
+    if not isinstance(chain, LinearGaussianChain):
+        raise TypeError(f"chain must be a LinearGaussianChain, got {describe(chain)}")
+    return chain
+
+
 def _scaled_identity(scale: Table, d: int) -> Table:
     """scale[t] I, shape (len(scale), d, d)."""
     return scale[:, None, None] * np.eye(d)

@@ -19,7 +19,7 @@ from ddpm_np._arrays import Array, Samples, Table, array_namespace, check_arrays
 from ddpm_np._checks import check_integer, check_real, describe
 from ddpm_np.data.toy import SWISS_ROLL_NOISE, SWISS_ROLL_RANGE, Seed, as_generator, swiss_roll_curve
 from ddpm_np.exact._quadrature import composite_rule
-from ddpm_np.exact.mixtures import IsotropicMixture
+from ddpm_np.exact.mixtures import LARGEST_STD, IsotropicMixture
 from ddpm_np.schedules import Schedule, check_schedule
 
 NODES_PER_PANEL = 48
@@ -39,7 +39,7 @@ class NoisyCurve:
     low, high : float
         Range of the parameter, low < high.
     std : float
-        Standard deviation of the noise, > 0.
+        Standard deviation of the noise, > 0 and below 1e150.
     panel : float
         Length of a quadrature panel of 48 nodes along the curve, in standard deviations.
         At the default of 20, densities and denoisers of points that the law could have drawn
@@ -60,8 +60,10 @@ class NoisyCurve:
 
     def __post_init__(self) -> None:
         most = sys.float_info.max
-        for name, low in (("low", -most), ("high", -most), ("std", 0.0), ("panel", 0.0)):
-            object.__setattr__(self, name, check_real(name, getattr(self, name), low, most))
+        bounds = {"low": (-most, most), "high": (-most, most)}
+        bounds |= {"std": (0.0, LARGEST_STD), "panel": (0.0, most)}
+        for name, (low, high) in bounds.items():
+            object.__setattr__(self, name, check_real(name, getattr(self, name), low, high))
         if not self.low < self.high:
             raise ValueError(f"low must be less than high, got low = {self.low:g}, high = {self.high:g}")
         if not callable(self.curve):
@@ -128,7 +130,8 @@ class NoisyCurve:
 
         At least two, for the shape of the curve; few values, so that few mixtures serve all t.
         """
-        needed = self.length / (self.panel * math.hypot(self.std, blur))
+        size, most = self.panel * math.hypot(self.std, blur), 4.0 * MAX_PANELS
+        needed = self.length / size if size > self.length / most else most
         power: int = 2 ** max(1, math.ceil(math.log2(needed))) if needed > 2.0 else 2
         return power * 3 // 4 if power * 3 // 4 >= max(needed, 2.0) else power
 

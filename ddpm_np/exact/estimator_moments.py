@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddpm_np._arrays import Table, check_arrays, sum_features
-from ddpm_np._checks import describe
+from ddpm_np._checks import as_floats, describe
 from ddpm_np.estimators.three import posterior_entropy
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.losses import loss_constant
@@ -56,7 +56,7 @@ def linear_gaussian_moments(
     T = check_schedule(schedule).T
     check_arrays(x0=x0)
     variance = check_variances(sigma2, T)
-    c = np.asarray(slope, dtype=np.float64)
+    c = as_floats("slope", slope)
     if c.shape != (T + 1,) or not np.all(np.isfinite(c[1:])):
         raise ValueError(f"slope must be finite and have length T + 1 = {T + 1}, got {describe(slope)}")
     square, d = sum_features(np.asarray(x0, dtype=np.float64) ** 2), int(np.prod(x0.shape[1:]))

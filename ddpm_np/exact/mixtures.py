@@ -9,7 +9,6 @@ integer array of shape (B,). Tables are host float64. Anything else raises TypeE
 """
 
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,8 @@ from ddpm_np.schedules import Schedule, check_schedule
 
 # In standard deviations: what lies further from every mean weighs less than 1e-17.
 REACH = 9
+# Its square is finite.
+LARGEST_STD = 1e150
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class IsotropicMixture:
     means : array, shape (K, d)
         Read-only.
     std : float
-        Positive.
+        Positive, below 1e150.
     """
 
     weights: Table
@@ -66,7 +67,7 @@ class IsotropicMixture:
         weights.flags.writeable = means.flags.writeable = False
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "means", means)
-        object.__setattr__(self, "std", check_real("std", self.std, 0.0, sys.float_info.max))
+        object.__setattr__(self, "std", check_real("std", self.std, 0.0, LARGEST_STD))
 
     @property
     def d(self) -> int:

@@ -7,10 +7,10 @@ of a ``path`` hold at any path, drawn from q or not, and for arrays of any libra
 
 import math
 
-from ddpm_np._arrays import Array, MeanFunction, Samples, Table, sum_features
+from ddpm_np._arrays import Array, MeanFunction, Samples, Table, check_arrays, sum_features
 from ddpm_np._checks import check_integer
 from ddpm_np.elbo import elbo_decomposition, middle_term
-from ddpm_np.exact.chains import LinearGaussianChain
+from ddpm_np.exact.chains import LinearGaussianChain, check_chain
 from ddpm_np.forward import q_moments, q_sample, q_step_moments
 from ddpm_np.gaussians import normal_log_density
 from ddpm_np.hierarchy import (
@@ -22,6 +22,7 @@ from ddpm_np.hierarchy import (
 )
 from ddpm_np.losses import bound_weight, loss_constant
 from ddpm_np.paths import (
+    check_path,
     elbo_integrand_bayes,
     elbo_integrand_consistency,
     elbo_integrand_expanded,
@@ -32,7 +33,7 @@ from ddpm_np.paths import (
 )
 from ddpm_np.posterior import posterior_mean_from_eps, q_posterior
 from ddpm_np.reverse import model_mean
-from ddpm_np.schedules import Schedule
+from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import Target, training_target
 
 # --- the bound and its gap ----------------------------------------------------------------
@@ -40,16 +41,19 @@ from ddpm_np.targets import Target, training_target
 
 def jensen_gap_residual(chain: LinearGaussianChain, x0: Samples) -> Table:
     """Gap of Jensen's inequality, M2 (3) and p. 25: log p_theta(x_0) - ELBO - KL(q || p_theta)."""
+    check_chain(chain)
     return chain.log_density(x0) - chain.elbo(x0).total - chain.gap(x0)
 
 
 def decomposition_residual(chain: LinearGaussianChain, x0: Samples) -> Table:
     """Expanded against decomposed bound, in expectation, M2 (6) = (19)."""
+    check_chain(chain)
     return chain.elbo_expanded(x0) - chain.elbo(x0).total
 
 
 def model_bayes_residual(chain: LinearGaussianChain, path: Samples) -> Table:
     """Bayes' rule for the model: log p(x_{0:T}) - log p(x_0) - log p(x_{1:T} | x_0)."""
+    check_chain(chain)
     joint = model_path_log_density(path, chain.mean, chain.sigma2)
     return joint - chain.log_density(path[0]) - chain.posterior_log_density(path)
 
@@ -62,6 +66,7 @@ def bayes_rule_residual(schedule: Schedule, x0: Array, x_prev: Array, x_t: Array
 
     log q(x_t | x_{t-1}, x_0) + log q(x_{t-1} | x_0) - log q(x_{t-1} | x_t, x_0) - log q(x_t | x_0)
     """
+    check_arrays(x0=x0, x_prev=x_prev, x_t=x_t)
     forward = normal_log_density(x_t, *q_step_moments(schedule, x_prev, t))
     forward = forward + normal_log_density(x_prev, *q_moments(schedule, x0, t - 1))
     backward = normal_log_density(x_prev, *q_posterior(schedule, x0, x_t, t))
@@ -104,7 +109,7 @@ def vae_residual(
     schedule: Schedule, x0: Array, noise: Array, mean: MeanFunction, sigma2: Table
 ) -> Array:
     """Diffusion with T = 1 against the bound of a VAE, on the same draw of x_1, M2 (7)."""
-    check_integer("schedule.T", schedule.T, 1, 1)
+    check_integer("schedule.T", check_schedule(schedule).T, 1, 1)
     bound = vae_bound(x0, diffusion_encoder(schedule), diffusion_decoder(mean, sigma2), noise)
     terms = elbo_decomposition(schedule, mean, x0, noise=lambda t: noise, sigma2=sigma2, target="mean")
     return terms.total - bound.total
@@ -112,7 +117,7 @@ def vae_residual(
 
 def two_layer_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
     """Diffusion with T = 2 as a two-layer hierarchical VAE, L 2.2 = M2 (6)."""
-    check_integer("schedule.T", schedule.T, 2, 2)
+    check_path(path, check_integer("schedule.T", check_schedule(schedule).T, 2, 2))
     layers = diffusion_encoder(schedule), diffusion_decoder(mean, sigma2)
     bound = two_layer_integrand(path[0, ...], path[1, ...], path[2, ...], *layers)
     return bound - elbo_integrand_expanded(schedule, path, mean, sigma2)
@@ -120,6 +125,7 @@ def two_layer_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigm
 
 def hierarchy_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
     """Diffusion as a hierarchical VAE of T layers, L 2.2 and D = M2 (6)."""
+    check_path(path, check_schedule(schedule).T)
     layers = diffusion_encoder(schedule), diffusion_decoder(mean, sigma2)
     bound = hierarchical_integrand([path[t, ...] for t in range(schedule.T + 1)], *layers)
     return bound - elbo_integrand_expanded(schedule, path, mean, sigma2)
@@ -135,6 +141,7 @@ def mean_form_residual(
 
     L_{t-1} + ||posterior mean (26) - mean||^2 / (2 sigma2[t]) - const
     """
+    check_arrays(x0=x0, mean=mean)
     truth, _ = q_posterior(schedule, x0, q_sample(schedule, x0, t, noise), t)
     return _weighted_form(schedule, x0, t, noise, mean, sigma2, "mean", truth)
 
@@ -146,6 +153,7 @@ def mean_from_noise_form_residual(
 
     L_{t-1} + ||posterior mean (29) - mean||^2 / (2 sigma2[t]) - const
     """
+    check_arrays(x0=x0, mean=mean)
     truth = posterior_mean_from_eps(schedule, q_sample(schedule, x0, t, noise), t, noise)
     return _weighted_form(schedule, x0, t, noise, mean, sigma2, "mean", truth)
 

@@ -9,6 +9,7 @@ from numpy.random import Generator
 from ddpm_np._arrays import Array, array_namespace
 from ddpm_np._checks import check_integer
 from ddpm_np.nn.convolution import GroupNorm, GroupNormParams, check_groups
+from ddpm_np.nn.image_ops import check_images
 from ddpm_np.nn.layers import Linear, LinearParams
 from ddpm_np.nn.ops import Ops
 
@@ -65,7 +66,7 @@ class SelfAttention:
 
     def forward(self, params: SelfAttentionParams, x: Array, ops: Ops) -> tuple[Array, Any]:
         """Return y and the caches of its four parts."""
-        xp = array_namespace(x)
+        xp = check_images("x", x)
         h, norm_cache = self.norm.forward(params.norm, x, ops)
         h, entry_cache = self.entry.forward(params.entry, xp.reshape(h, (-1, self.channels)), ops)
         h, heads_cache = _attend(self._to_heads(h, x.shape[0], 3))

@@ -16,7 +16,7 @@ from ddpm_np._arrays import Array, array_namespace, device
 from ddpm_np._checks import check_integer
 from ddpm_np.nn.combinators import OnFirst, Pair, Serial
 from ddpm_np.nn.convolution import EPSILON, Conv2d, GroupNorm, check_groups
-from ddpm_np.nn.layers import Linear, LinearParams, SiLU, embed, time_embedding
+from ddpm_np.nn.layers import Linear, LinearParams, SiLU, check_embedding, embed
 from ddpm_np.nn.ops import Ops, silu_backward
 from ddpm_np.nn.tree import Tree
 
@@ -166,7 +166,7 @@ class TimeAndClass:
     classes: int = 0
 
     def __post_init__(self) -> None:
-        time_embedding(self.T, self.size)
+        check_embedding(self.T, self.size)
         check_integer("classes", self.classes, 0)
 
     @cached_property

@@ -10,13 +10,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, Times, check_times, to_host
-from ddpm_np._checks import check_integer, describe
+from ddpm_np._checks import check_integer, check_plain, describe
 from ddpm_np.nn.attention import SelfAttention
 from ddpm_np.nn.combinators import OnFirst, Residual, ResidualOnFirst, Serial
 from ddpm_np.nn.conditioned import ResidualBlock, TimeAndClass, TimeAndClassParams
 from ddpm_np.nn.convolution import AveragePool, Conv2d, GroupNorm, Upsample, check_groups
-from ddpm_np.nn.denoisers import Labels
-from ddpm_np.nn.layers import Layer, LinearParams, SiLU
+from ddpm_np.nn.denoisers import Labels, check_x_t
+from ddpm_np.nn.layers import Layer, LinearParams, SiLU, check_embedding
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.tree import Tree
 
@@ -73,6 +73,7 @@ class ConvDenoiser:
         check_integer("channels", self.channels, 1)
         check_groups("width", self.width, self.groups)
         check_integer("blocks", self.blocks, 1)
+        check_embedding(self.T, self.embedding_size, "embedding_size")
         TimeAndClass(self.T, self.embedding_size, self.classes)
 
     @cached_property
@@ -131,6 +132,7 @@ class ConvDenoiser:
         )
 
     def _check_images(self, x_t: Array) -> None:
+        check_x_t(x_t)
         if len(x_t.shape) != 4 or x_t.shape[3] != self.channels or 0 in x_t.shape:
             raise ValueError(
                 f"x_t must have shape (B, H, W, {self.channels}) and no empty axis, got {x_t.shape}"
@@ -227,6 +229,7 @@ def check_labels(labels: object, classes: int, batch: int) -> NDArray[np.integer
         return np.zeros(batch, dtype=np.int64)
     if classes == 0:
         raise ValueError(f"labels must be None where classes = 0, got {describe(labels)}")
+    check_plain("labels", labels)
     wanted = f"labels must be an integer array of shape ({batch},)"
     if not is_array_api_obj(labels):
         raise TypeError(f"{wanted}, got {describe(labels)}")

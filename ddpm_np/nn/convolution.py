@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from ddpm_np._arrays import Array, array_namespace
+from ddpm_np._arrays import Array, array_namespace, check_layer_input
 from ddpm_np._checks import check_integer, check_real
+from ddpm_np.nn.image_ops import check_images
 from ddpm_np.nn.layers import LinearParams
 from ddpm_np.nn.ops import Ops
 
@@ -88,7 +89,7 @@ class GroupNorm:
 
     def forward(self, params: GroupNormParams, x: Array, ops: Ops) -> tuple[Array, Any]:
         """Return y; the cache is the backend's own."""
-        xp, shape = array_namespace(x), (x.shape[0], self.channels)
+        xp, shape = check_layer_input("x", x), (x.shape[0], self.channels)
         gain, shift = xp.broadcast_to(params.gain, shape), xp.broadcast_to(params.shift, shape)
         return ops.group_norm(x, gain, shift, self.groups, EPSILON)
 
@@ -120,6 +121,7 @@ class AveragePool:
         ValueError
             If the height or the width is odd.
         """
+        check_images("x", x)
         if x.shape[1] % 2 or x.shape[2] % 2:
             raise ValueError(f"x must have even height and width, got {x.shape[1]} x {x.shape[2]}")
         return 0.25 * _sum_of_four(x), None
@@ -164,7 +166,7 @@ def _sum_of_four(x: Array) -> Array:
 
 def _four_of_each(x: Array) -> Array:
     """Repeat every pixel in a square of 2 x 2."""
-    xp = array_namespace(x)
+    xp = check_images("x", x)
     batch, height, width, channels = x.shape
     pixels = xp.reshape(x, (batch, height, 1, width, 1, channels))
     squares = xp.broadcast_to(pixels, (batch, height, 2, width, 2, channels))

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Times, check_times
-from ddpm_np._checks import check_integer, describe
-from ddpm_np.nn.layers import embed, time_embedding
+from ddpm_np._arrays import Array, Times, check_dtype, check_layer_input, check_times
+from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np.nn.layers import check_embedding, embed
 from ddpm_np.nn.ops import MLPParams, Ops
 from ddpm_np.nn.tree import Tree, ravel
 
@@ -56,6 +56,12 @@ def check_denoiser(denoiser: object) -> None:
         ) from None
 
 
+def check_x_t(x_t: Array) -> None:
+    """Raise TypeError unless x_t is an array of float32 or float64, or complex by a complex step."""
+    if check_layer_input("x_t", x_t) is np and x_t.dtype.char not in "fdFD":
+        check_dtype("x_t", x_t)
+
+
 LossAndGradient: TypeAlias = Callable[
     [Denoiser, Tree, Array, Times, Labels, Array, Array | float, Ops], tuple[Array, Array]
 ]
@@ -79,6 +85,9 @@ def loss_and_gradient(
 
     The weight broadcasts to x_t.
     """
+    if not hasattr(denoiser, "forward"):
+        check_denoiser(denoiser)
+    _check_weight(weight)
     prediction, cache = denoiser.forward(params, x_t, t, ops, labels)
     loss, dprediction = ops.squared_error(prediction, truth, weight)
     _, grads = denoiser.backward(params, cache, dprediction, ops)
@@ -109,9 +118,18 @@ def mlp_loss_and_gradient(
             "mlp_loss_and_gradient is for an MLPDenoiser, not for a subclass or a wrapper, "
             f"got {type(denoiser).__name__}; loss_and_gradient is for any denoiser"
         )
+    _check_weight(weight)
     if ops.residual_mlp_loss is None:
         return loss_and_gradient(denoiser, params, x_t, t, labels, truth, weight, ops)
     return ops.residual_mlp_loss(x_t, denoiser.embed(x_t, t, labels), params, truth, weight)
+
+
+def _check_weight(weight: object) -> None:
+    """Raise unless ``weight`` is a number or an array."""
+    if isinstance(weight, int | float | np.generic):
+        check_real("weight", weight, -math.inf, math.inf)
+    else:
+        check_layer_input("weight", weight)
 
 
 @dataclass(frozen=True)
@@ -152,7 +170,7 @@ class MLPDenoiser:
         check_integer("dimensions", self.dimensions, 1)
         check_integer("hidden_size", self.hidden_size, 1)
         check_integer("hidden_layers", self.hidden_layers, 0)
-        time_embedding(self.T, self.embedding_size)
+        check_embedding(self.T, self.embedding_size, "embedding_size")
 
     def init(self, rng: Generator) -> MLPParams:
         """Draw initial parameters, on the host in float64.
@@ -198,6 +216,7 @@ class MLPDenoiser:
         """
         if labels is not None:
             raise TypeError("labels must be None: MLPDenoiser has no classes")
+        check_x_t(x_t)
         if len(x_t.shape) != 2 or x_t.shape[1] != self.dimensions:
             raise ValueError(f"x_t must have shape (B, {self.dimensions}), got {x_t.shape}")
         return embed(check_times(t, self.T, x_t.shape[0]), self.T, self.embedding_size, x_t)

@@ -1,8 +1,9 @@
 """Convolution and group normalisation of channels-last images, as :mod:`ddpm_np.nn.ops` holds them."""
 
 import math
+from typing import Any
 
-from ddpm_np._arrays import Array, array_namespace, device
+from ddpm_np._arrays import Array, array_namespace, check_layer_input, device
 
 
 def conv2d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
@@ -13,6 +14,7 @@ def conv2d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
     with k x k weights, k odd, r = (k - 1) / 2, and zeros around the image.
     Shapes (B, H, W, n), (k, k, n, m), (m,) to (B, ceil(H / stride), ceil(W / stride), m).
     """
+    check_images("x", x)
     k = weight.shape[0]
     rows, columns = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
     padded = _pad(x, k // 2)
@@ -25,7 +27,7 @@ def conv2d(x: Array, weight: Array, bias: Array, stride: int) -> Array:
 
 def conv2d_backward(dy: Array, x: Array, weight: Array, stride: int) -> tuple[Array, Array, Array]:
     """Gradients (dx, dweight, dbias) of :func:`conv2d`."""
-    xp = array_namespace(dy)
+    xp = check_images("dy", dy)
     k, (_, rows, columns, outputs) = weight.shape[0], dy.shape
     padded, flat = _pad(x, k // 2), xp.reshape(dy, (-1, outputs))
     dpadded, dweight = xp.zeros_like(padded), xp.zeros_like(weight)
@@ -48,7 +50,7 @@ def group_norm(
     Mean and variance are those of one example and one group of adjacent channels. Shapes
     (B, ..., n), (B, n), (B, n) to (B, ..., n). The second result is for :func:`group_norm_backward`.
     """
-    xp = array_namespace(x)
+    xp = check_layer_input("x", x)
     grouped = _grouped(x, groups)
     centred = grouped - xp.mean(grouped, axis=(1, 3), keepdims=True)
     scale = (xp.mean(centred * centred, axis=(1, 3), keepdims=True) + epsilon) ** -0.5
@@ -59,12 +61,20 @@ def group_norm(
 def group_norm_backward(dy: Array, cache: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     """Gradients (dx, dgain, dshift) of :func:`group_norm`."""
     normal, scale, gain = cache
-    xp = array_namespace(dy)
+    xp = check_layer_input("dy", dy)
     groups, middle = scale.shape[2], tuple(range(1, len(dy.shape) - 1))
     dnormal, grouped = _grouped(_per_channel(gain, dy) * dy, groups), _grouped(normal, groups)
     along = xp.mean(dnormal * grouped, axis=(1, 3), keepdims=True)
     dx = scale * (dnormal - xp.mean(dnormal, axis=(1, 3), keepdims=True) - grouped * along)
     return xp.reshape(dx, dy.shape), xp.sum(dy * normal, axis=middle), xp.sum(dy, axis=middle)
+
+
+def check_images(name: str, x: Array) -> Any:
+    """Raise unless ``x`` is an array of shape (B, H, W, n); return its namespace."""
+    xp = check_layer_input(name, x)
+    if len(x.shape) != 4:
+        raise ValueError(f"{name} must have shape (B, H, W, n), got {x.shape}")
+    return xp
 
 
 def _pad(x: Array, r: int) -> Array:

@@ -99,7 +99,6 @@ class SiLU:
         return silu_backward(dy, cache), ()
 
 
-@functools.lru_cache(maxsize=8, typed=True)
 def time_embedding(T: int, size: int) -> Table:
     """Sinusoidal embedding of the times 0..T; host float64, shape (T + 1, size).
 
@@ -109,9 +108,19 @@ def time_embedding(T: int, size: int) -> Table:
     As in Vaswani et al. 2017, but t is rescaled, so that networks for any T see one range. The size
     is even.
     """
-    check_integer("T", T, 1)
-    if check_integer("size", size, 2) % 2:
-        raise ValueError(f"size must be even, half sines and half cosines, got {size}")
+    return _embedding_table(*check_embedding(T, size))
+
+
+def check_embedding(T: object, size: object, name: str = "size") -> tuple[int, int]:
+    """Return T and the size of an embedding of times, which is even."""
+    steps, number = check_integer("T", T, 1), check_integer(name, size, 2)
+    if number % 2:
+        raise ValueError(f"{name} must be even, half sines and half cosines, got {number}")
+    return steps, number
+
+
+@functools.lru_cache(maxsize=8)
+def _embedding_table(T: int, size: int) -> Table:
     half = size // 2
     frequencies = np.exp(-math.log(10000.0) * np.arange(half) / half)
     angles = (1000.0 / T) * np.arange(T + 1)[:, None] * frequencies

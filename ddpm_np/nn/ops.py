@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddpm_np._arrays import Array, array_namespace
+from ddpm_np._arrays import Array, array_namespace, check_layer_input
 from ddpm_np._checks import describe as describe
 from ddpm_np.nn.image_ops import conv2d as conv2d
 from ddpm_np.nn.image_ops import conv2d_backward as conv2d_backward
@@ -24,6 +24,7 @@ from ddpm_np.nn.tree import ravel
 
 def linear(x: Array, weight: Array, bias: Array) -> Array:
     """Affine map of rows: ``x @ weight + bias``; (B, n), (n, m), (m,) to (B, m)."""
+    check_layer_input("x", x)
     y = x @ weight
     y += bias
     return y
@@ -31,7 +32,8 @@ def linear(x: Array, weight: Array, bias: Array) -> Array:
 
 def linear_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]:
     """Gradients (dx, dweight, dbias) of :func:`linear`."""
-    return dy @ weight.T, x.T @ dy, array_namespace(dy).sum(dy, axis=0)
+    xp = check_layer_input("dy", dy)
+    return dy @ weight.T, x.T @ dy, xp.sum(dy, axis=0)
 
 
 def silu(x: Array) -> tuple[Array, Array]:
@@ -40,7 +42,7 @@ def silu(x: Array) -> tuple[Array, Array]:
     y     = x * gate,  gate = 1 / (1 + exp(-x))
     slope = gate + y * (1 - gate)
     """
-    xp = array_namespace(x)
+    xp = check_layer_input("x", x)
     with np.errstate(over="ignore"):  # exp(-x) = inf gives the right limit, gate = 0
         gate = 1.0 / (1.0 + xp.exp(-x))
     y = x * gate
@@ -152,9 +154,15 @@ def squared_error(prediction: Array, truth: Array, weight: Array | float) -> tup
     loss        = mean(weight * (prediction - truth)^2)
     dprediction = 2 * weight * (prediction - truth) / size
     """
+    xp = check_layer_input("prediction", prediction)
+    check_layer_input("truth", truth)
+    if prediction.shape != truth.shape:
+        raise ValueError(
+            f"truth must have shape {prediction.shape}, the prediction's, got {truth.shape}"
+        )
     error = prediction - truth
     weighted = weight * error
-    return array_namespace(error).mean(weighted * error), weighted * (2.0 / math.prod(error.shape))
+    return xp.mean(weighted * error), weighted * (2.0 / math.prod(error.shape))
 
 
 def adam(

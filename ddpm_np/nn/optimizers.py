@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from ddpm_np._arrays import Array, array_namespace
-from ddpm_np._checks import check_integer, check_real
+from ddpm_np._arrays import Array, array_namespace, check_layer_input
+from ddpm_np._checks import check_callable, check_integer, check_real, shortened
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.tree import Tree, tree_leaves, tree_map, with_leaves
 
@@ -56,7 +56,7 @@ class Adam:
     def __post_init__(self) -> None:
         if not callable(self.rate):
             raise TypeError(
-                f"rate must be a function of the step, constant_rate({self.rate!r}) say, "
+                f"rate must be a function of the step, constant_rate({shortened(self.rate)}) say, "
                 f"got {type(self.rate).__name__}"
             )
         for name in ("beta_1", "beta_2"):
@@ -67,6 +67,8 @@ class Adam:
 
     def init(self, params: Tree) -> AdamState:
         """Return zero moments for a tree of parameters."""
+        for leaf in tree_leaves(params):
+            check_layer_input("params", leaf)
         return AdamState(0, _zeros(params), _zeros(params))
 
     def update(self, params: Tree, grads: Tree, state: AdamState, ops: Ops) -> tuple[Tree, AdamState]:
@@ -74,19 +76,23 @@ class Adam:
 
         Raises
         ------
-        ValueError
-            If params, grads and state are not trees of one structure.
+        TypeError, ValueError
+            If params, grads and state are not trees of one structure, of arrays of the same shapes.
         """
         rate = self.rate(state.step)
         step = state.step + 1
         settings = (rate, self.beta_1, self.beta_2, self.epsilon, self.weight_decay, step)
         if not isinstance(params, dict | list | tuple):
+            _check_like("grads", grads, params)
             new, m, v = ops.adam(params, grads, state.m, state.v, *settings)
             return new, AdamState(step, m, v)
         moved: list[tuple[Array, Array, Array]] = []
-        tree_map(
-            lambda *leaves: moved.append(ops.adam(*leaves, *settings)), params, grads, state.m, state.v
-        )
+
+        def move(param: Array, grad: Array, m: Array, v: Array) -> None:
+            _check_like("grads", grad, param)
+            moved.append(ops.adam(param, grad, m, v, *settings))
+
+        tree_map(move, params, grads, state.m, state.v)
         new_params, m, v = (with_leaves(params, column) for column in zip(*moved, strict=True))
         return new_params, AdamState(step, m, v)
 
@@ -100,13 +106,23 @@ class AdamW(Adam):
 
 def ema_update(average: Tree, params: Tree, decay: float, ops: Ops) -> Tree:
     """Exponential moving average of parameters: decay * average + (1 - decay) * params."""
-    return tree_map(lambda a, p: ops.ema(a, p, decay), average, params)
+    share = check_real("decay", decay, 0.0, 1.0, closed=True)
+
+    def move(a: Array, p: Array) -> Array:
+        check_layer_input("params", p)
+        _check_like("average", a, p)
+        return ops.ema(a, p, share)
+
+    return tree_map(move, average, params)
 
 
 def global_norm(tree: Tree) -> Array:
     """Euclidean norm over all leaves together; shape (), on their device."""
     leaves = tree_leaves(tree)
-    xp = array_namespace(leaves[0])
+    if not leaves:
+        raise ValueError("tree must have at least one array, got none")
+    for leaf in leaves:
+        xp = check_layer_input("tree", leaf)
     total = xp.sum(leaves[0] * leaves[0])
     for leaf in leaves[1:]:
         total = total + xp.sum(leaf * leaf)
@@ -126,6 +142,11 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> Tree:
         If max_norm is not positive.
     """
     limit = check_real("max_norm", max_norm, 0.0, math.inf)
+    leaves = tree_leaves(grads)
+    if not leaves:
+        raise ValueError("grads must have at least one array, got none")
+    for leaf in leaves:
+        check_layer_input("grads", leaf)
     norm = global_norm(grads)
     xp = array_namespace(norm)
     scale = limit / xp.where(norm > limit, norm, xp.full_like(norm, limit))
@@ -152,8 +173,16 @@ def cosine_decay(rate: float, steps: int) -> LearningRate:
 
 def warmup(rate: LearningRate, steps: int) -> LearningRate:
     """Scale the first ``steps`` updates linearly: (step + 1) / steps of ``rate``."""
+    check_callable("rate", rate)
     last = check_integer("steps", steps, 1)
     return lambda step: rate(step) * min(1.0, (step + 1) / last)
+
+
+def _check_like(name: str, leaf: Array, param: Array) -> None:
+    """Raise unless a leaf is an array of the parameter's shape; else it would broadcast."""
+    check_layer_input(name, leaf)
+    if leaf.shape != param.shape:
+        raise ValueError(f"{name} must have the shapes of params, {param.shape}, got {leaf.shape}")
 
 
 def _zeros(tree: Tree) -> Tree:

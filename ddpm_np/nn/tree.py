@@ -62,7 +62,9 @@ def ravel(tree: Tree) -> Array:
     """Join all leaves in one flat array, in the order of :func:`tree_leaves`."""
     leaves: list[Array] = []
     _collect(tree, leaves)
-    xp = array_namespace(leaves[0])
+    if not leaves:
+        raise ValueError("tree must have at least one array, got none")
+    xp = array_namespace(leaves[0], "tree")
     return xp.concat([_flat(leaf, xp) for leaf in leaves])
 
 

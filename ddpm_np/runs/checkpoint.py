@@ -52,7 +52,13 @@ def save_checkpoint(
     ------
     FloatingPointError
         If a number of the state is not finite: no run could go on from it.
+    ValueError
+        If the optimizer has done other steps than the state.
     """
+    if state.optimizer.step != state.step:
+        raise ValueError(
+            f"state must be at the step of its optimizer, {state.optimizer.step}, got {state.step}"
+        )
     trees = {name: recipe.layout.unravel(to_numpy(flat)) for name, flat in _flat_arrays(state).items()}
     about = {
         "step": state.step,
@@ -122,8 +128,7 @@ def _check_same_run(path: Path, about: dict[str, Any], now: dict[str, Any]) -> N
     different = [
         f"{shown(name, 40)} was {_value(saved, name)} and is now {_value(now, name)}"
         for name in dict.fromkeys([*saved, *now])
-        # as text, since 1 == 1.0 == True
-        if json.dumps(saved.get(name)) != json.dumps(now.get(name))
+        if _as_text(saved.get(name)) != _as_text(now.get(name))
     ]
     if different:
         raise CheckpointError(_listed(f"{shown(path)} is from another configuration: ", different))
@@ -148,6 +153,10 @@ def _listed(text: str, parts: list[str]) -> str:
     while len(text + "; ".join([*told, parts[len(told)]])) < LONGEST_LINE - len("; and 12345 more"):
         told.append(parts[len(told)])
     return f"{text}{'; '.join(told)}; and {len(parts) - len(told)} more"
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)  # unlike the values, 1, 1.0 and True differ
 
 
 def _value(table: dict[str, Any], name: str) -> str:
@@ -182,24 +191,19 @@ def _read_leaf(
     path: Path, archive: Archive, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     """Read an array that must be what a run of this network has written."""
-    if name not in archive.names:
-        found = "is missing"
-    else:
-        found_shape, found_dtype = archive.header(name)
-        found = f"has shape {str(found_shape)[:60]}" if found_shape != shape else ""
-        if not found and found_dtype != dtype:
-            raise CheckpointError(
-                f"{shown(path)} is of another dtype: {name} is {shown(found_dtype, 40)}, wanted {dtype}"
-            )
-    if found:
+    declared = archive.header(name) if name in archive.names else None
+    if declared is None or declared[0] != shape:
+        found = "is missing" if declared is None else f"has shape {str(declared[0])[:60]}"
+        raise CheckpointError(f"{shown(path)} is from another network: {name} {found}, wanted {shape}")
+    if declared[1] != dtype:
         raise CheckpointError(
-            f"{shown(path)} is from another network: {shown(name)} {found}, wanted {shape}"
+            f"{shown(path)} is of another dtype: {name} is {shown(declared[1], 40)}, wanted {dtype}"
         )
     array = archive.read(name, math.prod(shape) * dtype.itemsize)
     if not np.all(np.isfinite(array)):
-        raise CheckpointError(f"{shown(path)} is damaged: {shown(name)} holds NaN or infinity")
+        raise CheckpointError(f"{shown(path)} is damaged: {name} holds NaN or infinity")
     if name.startswith("adam_v/") and np.any(array < 0):
-        raise CheckpointError(f"{shown(path)} is damaged: {shown(name)}, of squares, is negative")
+        raise CheckpointError(f"{shown(path)} is damaged: {name}, of squares, is negative")
     return array
 
 

@@ -1,5 +1,6 @@
 """Run every check: what must hold between the formulas, whatever the schedule."""
 
+import math
 from typing import cast
 
 from ddpm_np._checks import check_choice, check_integer, describe
@@ -44,7 +45,7 @@ def check_identities(implementation: Implementation, *, seed: int = 0, dtype: st
         is out of range.
     """
     check_choice("dtype", dtype, ("float64", "float32"))
-    seed = check_integer("seed", seed, 0)
+    seed = check_integer("seed", seed, 0, math.inf)
     T = check_integer("implementation.T", getattr(implementation, "T", None), 1)
     if not callable(getattr(implementation, "betas", None)):
         raise TypeError(f"implementation must have a method betas(), got {describe(implementation)}")
