@@ -2,6 +2,8 @@
 
 import math
 import operator
+import os
+from pathlib import Path
 
 import numpy as np
 from array_api_compat import is_array_api_obj
@@ -78,6 +80,13 @@ def check_callable(name: str, value: object) -> None:
     """Raise TypeError unless ``value`` can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {describe(value)}")
+
+
+def as_path(name: str, value: object) -> Path:
+    """Return a path, given as a string or as a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {describe(value)}")
+    return Path(value)
 
 
 def check_plain(name: str, value: object) -> None:

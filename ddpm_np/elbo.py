@@ -16,7 +16,6 @@ from ddpm_np._arrays import (
     Noise,
     Predictor,
     Table,
-    array_namespace,
     ask,
     check_arrays,
     check_finite,
@@ -74,7 +73,8 @@ def warn_of_prior(schedule: Schedule, L_T: Array, x0: Array) -> None:
 
     Waits for the device.
     """
-    xp = array_namespace(x0)
+    check_arrays(L_T=L_T)
+    xp = check_arrays(x0=x0)
     nats, d = -float(xp.mean(L_T)), math.prod(x0.shape[1:])
     if nats > PRIOR_LIMIT * d:
         alpha_bar, rms = float(schedule.alpha_bar[-1]), math.sqrt(float(xp.mean(x0**2)))

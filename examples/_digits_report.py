@@ -114,7 +114,7 @@ def sample_report(task: Task, x0: np.ndarray, intended: np.ndarray) -> dict[str,
     report |= {
         "guidance": options.guidance,
         "agreement": mean(right),
-        "agreement_se": standard_error(right),
+        "agreement_se": standard_error(right.astype(float)),
         "classifier_accuracy": mean(classifier.predict(flat[parts.test]) == data.labels[parts.test]),
     }
     return report

@@ -11,13 +11,21 @@ class Plain:
 
     def __init__(self, T: int = 100, low: float = 1e-3, high: float = 0.2) -> None:
         self.T = T
-        self.beta = np.linspace(low, high, T)
-        self.alpha = 1.0 - self.beta
+        self.use(np.linspace(low, high, T))
+
+    def use(self, beta: Any) -> None:
+        """Make the tables of these betas, in their dtype."""
+        one = np.ones(1, beta.dtype)
+        self.beta, self.alpha = beta, one - beta
         self.ab = np.cumprod(self.alpha)
-        self.ab_prev = np.concatenate([[1.0], self.ab[:-1]])
-        self.post_var = self.beta * (1.0 - self.ab_prev) / (1.0 - self.ab)
-        self.var = np.concatenate([self.post_var[1:2], self.post_var[1:]])
-        self.dec_var = self.var[0]
+        self.ab_prev = np.concatenate([one, self.ab[:-1]])
+        with np.errstate(all="ignore"):  # betas may be wrong
+            self.post_var = self.beta * (one - self.ab_prev) / (one - self.ab)
+        self.use_variance(np.concatenate([self.post_var[1:2], self.post_var[1:]]))
+
+    def use_variance(self, variance: Any) -> None:
+        """Take another sigma_t^2, in the decoder too."""
+        self.var, self.dec_var = variance, variance[0]
 
     def betas(self):
         return self.beta
@@ -107,3 +115,22 @@ def shifted(plain: Plain, method: str, by: int) -> Plain:
 
     setattr(plain, method, moved)
     return plain
+
+
+def with_betas(beta: Any, kind: type[Plain] = Plain) -> Plain:
+    """Plain code with other betas."""
+    plain = kind(len(beta))
+    plain.use(np.asarray(beta))
+    return plain
+
+
+class Without:
+    """An implementation that does not show some of its methods, but has them."""
+
+    def __init__(self, implementation: Any, *hidden: str) -> None:
+        self.implementation, self.hidden = implementation, hidden
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.hidden:
+            raise AttributeError(name)
+        return getattr(self.implementation, name)

@@ -50,7 +50,11 @@ def test_the_stream_is_what_its_version_says():
         (None, TypeError, "data must be an array, got NoneType"),
         (np.ones((5, 2), int), TypeError, "data must have a real floating dtype, got int64"),
         (np.ones((5, 2), complex), TypeError, "data must have a real floating dtype, got complex128"),
-        (np.ones((5, 2), np.float16), TypeError, "data must be float32 or float64, got float16"),
+        (
+            np.ones((5, 2), np.float16),
+            TypeError,
+            "data must be float32 or float64, in native byte order, got float16",
+        ),
         (np.ma.masked_array(np.ones((5, 2))), TypeError, "data must not be masked"),
         (np.ones((0, 2)), ValueError, "data must have shape"),
         (np.ones(()), ValueError, "data must have shape"),

@@ -693,6 +693,25 @@ def test_a_failure_between_arrays_leaves_the_previous_file(path, monkeypatch, me
     assert_untouched(path, content)
 
 
+@pytest.mark.parametrize("moment", [0, 1, 5])
+def test_ctrl_c_inside_the_archive_is_ctrl_c(path, monkeypatch, moment):
+    """zipfile, closed while it writes a member, raises a ValueError."""
+    content, state, opened, enter = path.read_bytes(), make_state(), [], zipfile.ZipFile.open
+
+    def interrupted(self, *arguments, **options):
+        member = enter(self, *arguments, **options)
+        opened.append(member)
+        if len(opened) > moment:
+            raise KeyboardInterrupt
+        return member
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(path, state)
+    opened[-1].close()
+    assert_untouched(path, content)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
 def test_a_full_disk_at_any_byte_leaves_the_previous_file(path):
     content = path.read_bytes()

@@ -61,6 +61,8 @@ def look_up(name):
             value = importlib.import_module(".".join(parts[:split]))
         except ModuleNotFoundError:
             continue
+        except ImportError as error:  # an adapter for a library that is not installed
+            pytest.skip(str(error))
         for part in parts[split:]:
             owner, fields = value, getattr(value, "__dataclass_fields__", {})
             value = fields[part] if part in fields else getattr(value, part)

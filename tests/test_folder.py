@@ -153,10 +153,10 @@ import os, sys, time
 from pathlib import Path
 from ddpm_np.runs import hold_folder
 with hold_folder(Path(sys.argv[1]), ("a.png",)):
-    if child := os.fork():
-        print(child, flush=True)
-        os.kill(os.getpid(), 9)
+    if os.fork():
+        time.sleep(60)
     else:
+        print(os.getpid(), flush=True)
         sys.stdin.read()
 """
     process = subprocess.Popen(
@@ -168,6 +168,7 @@ with hold_folder(Path(sys.argv[1]), ("a.png",)):
     )
     with process:
         child = int(process.stdout.readline())
+        process.kill()
         assert process.wait() == -signal.SIGKILL
         with hold_folder(tmp_path, NAMES):
             process.stdin.close()  # the child ends, and leaves alone what it does not hold
@@ -337,3 +338,11 @@ def test_the_checkpoint_moves_first_and_for_good(tmp_path, monkeypatch):
     with hold_folder(tmp_path, NAMES):
         pass
     assert calls[:3] == ["checkpoint.npz", tmp_path / "previous", tmp_path]
+
+
+@posix
+def test_a_link_to_itself_is_an_error_and_stays(tmp_path):
+    (tmp_path / "checkpoint.npz").symlink_to("checkpoint.npz")
+    with pytest.raises(OSError, match=r"symbolic links"):
+        hold_folder(tmp_path, NAMES, resume=True).__enter__()
+    assert (tmp_path / "checkpoint.npz").is_symlink()

@@ -1,6 +1,6 @@
 """``python -m ddpm_np.testing``, what importing it costs, and what docs/porting.md says of it."""
 
-import functools
+import inspect
 import os
 import re
 import subprocess
@@ -9,9 +9,20 @@ from pathlib import Path
 
 import pytest
 
-import ddpm_np as ddpm
-from ddpm_np.testing import Reference, check_identities
+from ddpm_np.testing import check_identities
 from ddpm_np.testing.__main__ import main
+from ddpm_np.testing.protocol import CompleteImplementation
+from tests.porting_gallery import (
+    BEGIN,
+    DOCUMENT,
+    END,
+    GALLERY,
+    SHOWN,
+    block,
+    report_of,
+    with_gallery,
+    without_numbers,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,7 +31,7 @@ def test_command_line(capsys, tmp_path, monkeypatch):
     (tmp_path / "some_adapters.py").write_text(
         "from ddpm_np import linear_schedule\n"
         "from ddpm_np.testing import Reference\n"
-        "good = Reference(linear_schedule(5))\n"
+        "good = Reference(linear_schedule(5, 0.005, 0.95))\n"
         "class Bad(Reference):\n"
         "    def eps_loss_weight(self, t): return 1.0\n"
         "class Needs:\n"
@@ -31,7 +42,7 @@ def test_command_line(capsys, tmp_path, monkeypatch):
     (tmp_path / "broken_adapters.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert main(["some_adapters:good"]) == 0
-    assert "27 identities: 27 hold" in capsys.readouterr().out
+    assert "0 failed, 0 remarks, 0 not offered" in capsys.readouterr().out
     assert main(["some_adapters:make", "--seed", "3"]) == 0
     assert main(["some_adapters:Bad"]) == 1
     assert "L_simple" in capsys.readouterr().out
@@ -61,7 +72,7 @@ def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 def test_module_runs():
     result = run("-W", "error", "-m", "ddpm_np.testing", "ddpm_np.testing:Reference")
     assert result.returncode == 0, result.stderr
-    assert "27 hold" in result.stdout
+    assert "0 failed, 0 remarks, 0 not offered" in result.stdout
 
 
 def test_importing_ddpm_np_leaves_testing_alone():
@@ -77,26 +88,55 @@ def test_importing_ddpm_np_leaves_testing_alone():
     )
 
 
-@functools.cache
-def porting() -> str:
-    return (ROOT / "docs" / "porting.md").read_text()
+def shown(kind: str) -> list[tuple[str, str]]:
+    """Commands of docs/porting.md, and the reports that it shows for them."""
+    found = SHOWN.findall(DOCUMENT.read_text(encoding="utf-8"))
+    assert found
+    return [pair for pair in found if ("--like" in pair[0]) == (kind == "like")]
 
 
-def test_the_example_of_the_document_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", porting(), re.DOTALL)
-    (tmp_path / "my_adapter.py").write_text(blocks[0])
-    result = run("-m", "ddpm_np.testing", "my_adapter:Mine", cwd=tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
-    (tmp_path / "test_mine.py").write_text(blocks[1])
-    assert run("-m", "pytest", "-q", "test_mine.py", cwd=tmp_path).returncode == 0
+@pytest.mark.parametrize(("command", "report"), shown("adapter"), ids=lambda part: part[:50])
+def test_the_document_shows_real_reports(command, report, tmp_path):
+    assert without_numbers(report_of(command, tmp_path)) == without_numbers(report)
 
 
-def test_the_document_names_rows_that_exist():
-    rows = {row.identity for row in check_identities(Reference(ddpm.linear_schedule(5))).rows}
-    table = porting().split("## Usual mistakes")[1].split("\n## ")[0]
-    named = [name.replace("\\|", "|") for name in re.findall(r"\| `([^`]*)` \|$", table, re.MULTILINE)]
-    assert len(named) >= 15
-    assert set(named) <= rows
+@pytest.mark.peers
+@pytest.mark.parametrize(("command", "report"), shown("like"), ids=lambda part: part[:50])
+def test_the_document_shows_real_reports_on_diffusers(command, report, tmp_path):
+    pytest.importorskip("diffusers")
+    assert without_numbers(report_of(command, tmp_path)) == without_numbers(report)
+
+
+def test_the_example_of_the_document_is_right(tmp_path):
+    for name in ("my_diffusion.py", "test_mine.py"):
+        (tmp_path / name).write_text(block(name))
+    done = run("-m", "pytest", "-q", "test_mine.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of what is planted
+def test_the_gallery_of_the_document_is_what_the_reports_say():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert with_gallery(text) == text, "python -m tests.porting_gallery"
+
+
+def test_the_gallery_names_every_slip():
+    rows = re.findall(r"^\| .* \| `(.*)` \| (.*) \|$", gallery(), re.MULTILINE)
+    assert len(rows) == sum(map(len, GALLERY.values()))
+    assert len(rows) >= 40
+    assert all(row and words for row, words in rows)
+
+
+def gallery() -> str:
+    return DOCUMENT.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+
+
+def test_the_document_names_all_methods_and_options():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    methods = [name for name in vars(CompleteImplementation) if not name.startswith("_")]
+    assert [name for name in methods if f"`{name}(" not in text] == []
+    options = set(inspect.signature(check_identities).parameters) - {"implementation"}
+    assert [name for name in sorted(options) if f"`--{name}" not in text] == []
 
 
 def test_a_report_that_cannot_be_written_is_no_verdict():

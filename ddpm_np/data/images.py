@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._checks import check_integer
+from ddpm_np._checks import check_choice, check_integer
 from ddpm_np.data.files import MOST_BYTES, DataError, read_array
 from ddpm_np.randomness import DATA, generator
 
@@ -75,6 +75,7 @@ def scale(images: NDArray[np.integer[Any]], levels: int, dtype: str = "float64")
     x = 2 k / (levels - 1) - 1
     """
     top = check_integer("levels", levels, 2, 2**16) - 1
+    check_choice("dtype", dtype, ("float32", "float64"))
     return ((2.0 * images - top) / top).astype(dtype)
 
 
@@ -169,6 +170,7 @@ def check_data(name: str, images: Any, labels: Any, levels: int, multiple: int =
     DataError
         If a check fails.
     """
+    check_integer("multiple", multiple, 1)
     images = np.asarray(images)
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise DataError(f"{name}: images must have shape (n, H, W) or (n, H, W, C), got {images.shape}")

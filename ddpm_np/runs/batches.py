@@ -82,7 +82,7 @@ def batches(
     check_integer("T", T, 1)
     check_integer("batch_size", batch_size, 1)
     check_real("unlabelled", unlabelled, 0.0, 1.0, closed=True)
-    if labels is not None and (labels.shape != data.shape[:1] or labels.dtype.kind not in "iu"):
+    if labels is not None and not _are_labels(labels, len(data)):
         raise ValueError(
             f"labels must be integers of shape {data.shape[:1]}, one per example, got {describe(labels)}"
         )
@@ -111,6 +111,10 @@ def batches(
 def draw_batch(data: NDArray[Any], T: int, batch_size: int, seed: int, step: int) -> Batch:
     """Draw the batch of one step; parameters and errors as :func:`batches`."""
     return batches(data, T, batch_size, seed)(step)
+
+
+def _are_labels(labels: object, count: int) -> bool:
+    return type(labels) is np.ndarray and labels.shape == (count,) and labels.dtype.kind in "iu"
 
 
 def _warn_of_scale(data: NDArray[Any]) -> None:

@@ -5,6 +5,7 @@ optimizer (``params/0/weight``, ``average/0/weight``, ...), the table of beta, a
 ``about`` a JSON text with the step and the configuration. Read one with ``numpy.load``.
 """
 
+import io
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -216,8 +217,15 @@ def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], about: Mapping
         If the folder cannot be written or the disk is full; the previous file is intact.
     """
     text = json.dumps({"format": FORMAT, **about}, allow_nan=False)
+    content = io.BytesIO()
+    try:
+        np.savez(content, allow_pickle=False, about=np.array(text), **arrays)
+    except ValueError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # zipfile covers it by an error of its own
+            raise error.__context__ from None
+        raise
     with atomic_write(path) as file:
-        np.savez(file, allow_pickle=False, about=np.array(text), **arrays)
+        file.write(content.getbuffer())
 
 
 def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

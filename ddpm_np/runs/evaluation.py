@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, Predictor, Table, Times, array_namespace, check_arrays
+from ddpm_np._checks import as_floats, describe
 from ddpm_np.elbo import Elbo, PriorWarning, elbo_decomposition
 from ddpm_np.nn.denoisers import Labels
 from ddpm_np.nn.ops import Ops, forward_only
@@ -101,4 +102,7 @@ def elbo_in_chunks(
 
 def standard_error(values: NDArray[Any]) -> float:
     """Standard error of the mean of independent values; at least two."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
+    numbers = as_floats("values", values)
+    if numbers.ndim != 1 or len(numbers) < 2:
+        raise ValueError(f"values must be two numbers or more, got {describe(values)}")
+    return float(np.std(numbers, ddof=1) / math.sqrt(len(numbers)))

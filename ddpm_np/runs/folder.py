@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ddpm_np._checks import as_path
 from ddpm_np.data.files import FileError, shown
 from ddpm_np.runs.files import remove_leftovers, sync_folder
 
@@ -37,6 +38,7 @@ def prepare_folder(path: Path, names: tuple[str, ...] = ()) -> None:
     OSError
         If the folder cannot be made or written to.
     """
+    path = as_path("path", path)
     _make(path, names)
     _probe(path)
 
@@ -69,12 +71,13 @@ def hold_folder(path: Path, names: tuple[str, ...], *, resume: bool = False) -> 
     OSError
         If the folder cannot be made or written to.
     """
+    path = as_path("path", path)
     _make(path, names)
     with _locked(path):
         _probe(path)
         for name in names:
             remove_leftovers(path / name)
-        if not (resume and (path / names[0]).exists()):
+        if not (resume and _is_there(path / names[0])):
             _set_aside(path, names)
         yield
 
@@ -86,6 +89,15 @@ def _make(path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         if (path / name).exists() and not (path / name).is_file():
             raise IsADirectoryError(f"{shown(path / name)} is in the way: a file is to be written there")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file; what cannot be said, as of a link to itself, is an OSError."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _probe(path: Path) -> None:

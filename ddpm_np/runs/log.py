@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ddpm_np._checks import as_path, check_integer
 from ddpm_np.data.files import FileError, reading, shown
 from ddpm_np.runs.files import atomic_write, parse_json
 
@@ -45,7 +47,8 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, step: int, expected: Iterable[int] = ()) -> None:
-        self.path = path
+        self.path = path = as_path("path", path)
+        check_integer("step", step, 0, math.inf)
         self.records = [record for record in read_metrics(path) if record["step"] <= step]
         logged = {record["step"] for record in self.records}
         missing = [*itertools.islice((line for line in expected if line not in logged), 4)]
@@ -78,7 +81,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     LogError
         If it is no file that can be read.
     """
-    if not os.path.exists(path):
+    path = as_path("path", path)
+    if not path.exists():
         return []
     records = []
     with reading(path, LogError) as file:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ddpm_np._arrays import Table
 from ddpm_np._checks import check_integer
+from ddpm_np.targets import Target
 from ddpm_np.testing._quadrature import log_normal
 from ddpm_np.testing._subject import as_values
 from ddpm_np.testing._truth import Truth
@@ -24,18 +25,45 @@ def denoiser(truth: Truth) -> tuple[Table, Table]:
     return gain, -gain * truth.slope * MEAN
 
 
-def recording_predictor(truth: Truth) -> tuple[Predict, dict[int, Values]]:
+def model_steps(truth: Truth) -> tuple[Table, Table]:
+    """Slopes and offsets of the model's mean of x_{t-1} in x_t: E[x_0 | x_t] put into (26)."""
+    slope, offset = _x0(truth)
+    return truth.c_xt + truth.c_x0 * slope, truth.c_x0 * offset
+
+
+def recording_predictor(truth: Truth, target: Target = "eps") -> tuple[Predict, dict[int, Values]]:
     """Return the denoiser as a network, and a record of the x_t that it was last asked at each t."""
-    gain, offset = denoiser(truth)
+    tables = _network(truth, target)
     asked: dict[int, Values] = {}
 
     def predict(x_t: Values, t: int) -> Values:
+        if np.ndim(t) == 0 and t == 0:
+            raise ValueError("predict is told t = 0, but times go from 1 to T; does it count from 0?")
         t = check_integer("the t that predict is asked for", t, 1, truth.T)
         x = as_values(x_t, "the x_t that predict is asked for")
         asked[t] = x
-        return gain[t] * x + offset[t]
+        return tables[0][t] * x + tables[1][t]
 
     return predict, asked
+
+
+def _network(truth: Truth, target: Target) -> tuple[Table, Table]:
+    """Gains and offsets in x_t of what the network predicts."""
+    (gain, offset), (slope_0, offset_0) = denoiser(truth), _x0(truth)
+    if target == "eps":
+        return gain, offset
+    if target == "x0":
+        return slope_0, offset_0
+    if target == "mean":
+        return model_steps(truth)
+    v_gain = truth.slope * gain - truth.sigma * slope_0
+    return v_gain, truth.slope * offset - truth.sigma * offset_0
+
+
+def _x0(truth: Truth) -> tuple[Table, Table]:
+    """E[x_0 | x_t] = slope[t] x_t + offset[t]."""
+    slope = truth.slope * VARIANCE / (truth.alpha_bar * VARIANCE + truth.variance)
+    return slope, MEAN * (1.0 - slope * truth.slope)
 
 
 def gap_and_evidence(truth: Truth, x0: Values, sigma2: Table) -> tuple[Values, Values]:
@@ -46,7 +74,7 @@ def gap_and_evidence(truth: Truth, x0: Values, sigma2: Table) -> tuple[Values, V
     The model is composed from T to 0, each step is inverted by Gaussian conditioning, and the
     divergence is summed forwards along the chain; nothing is telescoped.
     """
-    T, (slopes, offsets) = truth.T, _steps(truth)
+    T, (slopes, offsets) = truth.T, model_steps(truth)
     mean, var = np.zeros(T + 1), np.ones(T + 1)  # of x_t under the model
     for t in range(T, 0, -1):
         mean[t - 1] = slopes[t] * mean[t] + offsets[t]
@@ -61,9 +89,3 @@ def gap_and_evidence(truth: Truth, x0: Values, sigma2: Table) -> tuple[Values, V
         square = extra**2 * truth.variance[t - 1] + shift**2
         gap += 0.5 * (ratio - 1.0 - math.log(ratio) + square / left)
     return gap, log_normal(x0, mean[0], var[0])
-
-
-def _steps(truth: Truth) -> tuple[Table, Table]:
-    """Slopes and offsets of the model's means, the denoiser put into M2 (34)."""
-    gain, offset = denoiser(truth)
-    return 1.0 / np.sqrt(truth.alpha) + truth.mean_eps * gain, truth.mean_eps * offset

@@ -12,6 +12,8 @@ from ddpm_np.testing.protocol import Values
 PROBE: Values = np.array([[1.0, -0.5, 0.25], [0.75, 0.6, -1.0], [-0.3, 0.9, 0.4], [0.55, -0.8, -0.65]])
 OTHER_PROBE: Values = np.roll(PROBE[::-1], 1, axis=1) * np.array([1.0, -1.0, 1.0])
 ZERO: Values = np.zeros_like(PROBE)
+for _array in (PROBE, OTHER_PROBE, ZERO):
+    _array.flags.writeable = False
 DIMENSIONS = PROBE.shape[1]
 
 TimedMap: TypeAlias = Callable[[Values, Values, int], Values]

@@ -43,11 +43,12 @@ class Truth:
 
     @classmethod
     def of(cls, betas: Values) -> "Truth":
-        """Compose the steps with these beta_1 ... beta_T."""
+        """Compose the steps with these beta_1 ... beta_T; NaN from the first that is no step."""
         slope, variance = [1.0], [0.0]
-        for beta in betas.tolist():
-            slope.append(math.sqrt(1.0 - beta) * slope[-1])
-            variance.append((1.0 - beta) * variance[-1] + beta)
+        for t, beta in enumerate(betas.tolist(), 1):
+            alpha = 1.0 - beta if is_step(beta, last=t == len(betas)) else math.nan
+            slope.append(math.sqrt(alpha) * slope[-1])
+            variance.append(alpha * variance[-1] + beta)
         beta = np.concatenate([[0.0], betas])
         return cls(beta, 1.0 - beta, np.array(slope), np.array(variance))
 
@@ -55,6 +56,22 @@ class Truth:
     def T(self) -> int:
         """The number of steps."""
         return len(self.beta) - 1
+
+    @cached_property
+    def times(self) -> TimeArray:
+        """Where a formula can be judged: all of 1..T, unless a beta is bad."""
+        noisy = (self.beta[1:] > 0.0) & (self.variance[1:] > 0.0)
+        noisy[1:] &= self.variance[1:-1] > 0.0
+        return 1 + np.flatnonzero(noisy)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all times can be judged."""
+        return len(self.times) == self.T
+
+    def with_signal(self, t: TimeArray) -> TimeArray:
+        """The times at which x_t holds something of x_{t-1}: without T if beta[T] is 1."""
+        return t[self.alpha[t] > 0.0]
 
     @cached_property
     def alpha_bar(self) -> Table:
@@ -84,7 +101,8 @@ class Truth:
     @cached_property
     def mean_eps(self) -> Table:
         """Coefficient of eps in the posterior mean: x_0 = (x_t - sigma eps) / slope put into it."""
-        return _from_1(-self.beta[1:] / (self.sigma[1:] * np.sqrt(self.alpha[1:])))
+        with np.errstate(divide="ignore"):  # at alpha = 0 eps says nothing
+            return _from_1(-self.beta[1:] / (self.sigma[1:] * np.sqrt(self.alpha[1:])))
 
     def model_mean(self, x_t: Values, t: int, eps: Values) -> Values:
         """Mean of x_{t-1} when the network says eps, M2 (34)."""
@@ -104,9 +122,13 @@ class Truth:
         return (
             (1.0 + t * alpha_bar[t]) / self.variance[t]
             + (1.0 + t * alpha_bar[before]) / self.variance[before]
-            + 1.0 / self.beta[t]
-            + 1.0 / self.alpha[t]
+            + self.condition_of_step(t)
         )
+
+    def condition_of_step(self, t: TimeArray) -> Values:
+        """Amplification of rounding in 1 - alpha for beta, and the reverse; 1 - 1 is exact."""
+        alpha = self.alpha[t]
+        return 1.0 / self.beta[t] + np.divide(1.0, alpha, out=np.zeros_like(alpha), where=alpha > 0.0)
 
     def bayes(self, t: int, x0: float, x_t: float) -> tuple[float, float]:
         """Mean and variance of q(x_{t-1} | x_t, x_0) by Bayes' rule on a grid, M2 (8); t >= 2.
@@ -117,6 +139,8 @@ class Truth:
         two factors, as functions of x_{t-1}, are a few standard deviations apart at most.
         """
         root = math.sqrt(self.alpha[t])
+        if root == 0.0:  # x_t holds nothing of x_{t-1}
+            return float(self.slope[t - 1] * x0), float(self.variance[t - 1])
         centres = np.array([self.slope[t - 1] * x0, x_t / root])
         widths = np.array([self.sigma[t - 1], math.sqrt(self.beta[t]) / root])
         narrow = int(np.argmin(widths))
@@ -127,6 +151,11 @@ class Truth:
         density /= density.sum()
         mean = float(density @ u)
         return float(centres[narrow]) + mean, float(density @ (u - mean) ** 2)
+
+
+def is_step(beta: float, *, last: bool) -> bool:
+    """Whether a step of this beta can be composed with others; 1 ends a chain (zero terminal SNR)."""
+    return 0.0 <= beta < 1.0 or (last and beta == 1.0)
 
 
 def _from_1(values: Values) -> Table:

@@ -1,4 +1,7 @@
-"""Which reverse variances an implementation uses: tables of sigma_t^2 by name, length T + 1."""
+"""Which reverse variances an implementation uses: tables of sigma_t^2 by name, length T + 1.
+
+What it says of them itself is known; else they are guessed from what it does.
+"""
 
 from collections.abc import Mapping
 
@@ -6,8 +9,11 @@ import numpy as np
 
 from ddpm_np._arrays import Table
 from ddpm_np.testing._subject import Subject
-from ddpm_np.testing._truth import Truth
+from ddpm_np.testing._truth import LARGEST_IMPRECISION, TimeArray, Truth
 from ddpm_np.testing.protocol import Values
+
+OWN = "reverse_variance(t)"
+BETWEEN = "between beta_tilde[t] and beta[t]"
 
 
 def usual_variances(truth: Truth) -> dict[str, Table]:
@@ -19,21 +25,45 @@ def usual_variances(truth: Truth) -> dict[str, Table]:
 
 def variance_choices(subject: Subject) -> dict[str, Table]:
     """Tables to try: the implementation's own, or the usual ones if it does not say."""
-    if subject.offers("reverse_variance"):
-        return {"reverse_variance(t)": subject.reverse_variances()}
-    return usual_variances(subject.truth)
+    own = subject.own_variances
+    return usual_variances(subject.truth) if own is None else {OWN: own}
 
 
-def decoder_variance_choices(subject: Subject) -> dict[str, Table]:
-    """Tables with sigma_1^2 > 0: where a sampler's is 0, any usual one may stand in for it."""
-    result = {}
-    for name, table in variance_choices(subject).items():
-        if table[1] > 1e-9 * subject.truth.beta[1]:
-            result[name] = table
-            continue
-        for other, usual in usual_variances(subject.truth).items():
-            result[f"{name}, but at t = 1 {other}"] = np.concatenate([[0.0], usual[1:2], table[2:]])
-    return result
+def decoder_variances(subject: Subject) -> dict[str, float]:
+    """Values of sigma_1^2 to try: its own; where that is none, or 0, any of the usual ones.
+
+    1e-20 is what the logarithm of beta_tilde[1] = 0 is often limited to.
+    """
+    own = subject.own_variances
+    if own is not None and own[1] > 1e-9 * subject.truth.beta[1]:
+        return {f"{OWN} at t = 1": float(own[1])}
+    usual = usual_variances(subject.truth)
+    names = {"beta_tilde[2]": "beta_tilde[t] (25)", "beta[1]": "beta[t]", "1": "1"}
+    return {**{text: float(usual[name][1]) for text, name in names.items()}, "1e-20": 1e-20}
+
+
+def allowed_variances(truth: Truth, t: TimeArray, values: Values) -> tuple[str, Values]:
+    """The choice that values at these times come closest to, and what it is there.
+
+    Between beta_tilde and beta any value will do. At t = 1, where a sampler adds no noise and
+    beta_tilde is 0, so will any up to the larger of beta[1] and beta_tilde[2].
+    """
+    usual = {name: table[t] for name, table in usual_variances(truth).items()}
+    later = t >= 2
+    judged = later if later.any() else t >= 1
+    name = closest({key: table[judged] for key, table in usual.items()}, values[judged])
+    expected = usual[name].copy()
+    if not np.all(np.abs(values[later] / expected[later] - 1.0) <= LARGEST_IMPRECISION):
+        name = BETWEEN
+        expected = np.clip(values, truth.posterior_variance[t], truth.beta[t])
+    if name != "1":
+        expected[~later] = np.clip(values[~later], 0.0, most_at_1(truth))
+    return name, expected
+
+
+def most_at_1(truth: Truth) -> float:
+    """The largest sigma_1^2 that is allowed, but for 1."""
+    return float(max(table[1] for key, table in usual_variances(truth).items() if key != "1"))
 
 
 def closest(choices: Mapping[str, Values], measured: Values) -> str:

@@ -7,7 +7,7 @@ DLPack or that ``numpy.asarray`` reads (PyTorch: detached), or a number where on
 """
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,10 @@ Values: TypeAlias = NDArray[np.float64]
 """A NumPy array, float64."""
 
 Predict: TypeAlias = Callable[[Values, int], Values]
-"""A network: (x_t, t) to eps, of the shape of x_t; NumPy arrays, with t = 1..T."""
+"""A network: (x_t, t) to its target (eps, say), of the shape of x_t; NumPy arrays, with t = 1..T."""
+
+BatchPredict: TypeAlias = Callable[[Values, NDArray[np.integer[Any]]], Values]
+"""A network in training: as :data:`Predict`, with a time for each example, shape (B,), 1-based."""
 
 
 class Implementation(Protocol):
@@ -48,6 +51,10 @@ class CompleteImplementation(Implementation, Protocol):
 
     def alpha_bars(self) -> Array:
         """Return alpha_bar_1 ... alpha_bar_T, shape (T,): no entry for t = 0. M2 (22)."""
+        ...
+
+    def q_step(self, x_prev: Values, t: int, noise: Values) -> Array:
+        """Return x_t made from x_{t-1} and this noise, shape of x_prev. M2 (20)."""
         ...
 
     def q_sample(self, x0: Values, t: int, noise: Values) -> Array:
@@ -88,12 +95,39 @@ class CompleteImplementation(Implementation, Protocol):
         """Return the weight of ||noise - eps||^2 in -L_{t-1}, a number. M2 (35)."""
         ...
 
+    def x0_loss_weight(self, t: int) -> Array | float:
+        """Return the weight of ||x0 - prediction||^2 in -L_{t-1}, a number."""
+        ...
+
+    def v_loss_weight(self, t: int) -> Array | float:
+        """Return the weight of ||v - prediction||^2 in -L_{t-1}, a number."""
+        ...
+
+    def mean_loss_weight(self, t: int) -> Array | float:
+        """Return the weight of ||posterior mean - prediction||^2 in -L_{t-1}, a number. M2 (33)."""
+        ...
+
+    def learned_variance(self, v: float, t: int) -> Array | float:
+        """Return sigma_t^2 for what the network says of it, v in [0, 1], a number. ND (15).
+
+        Its logarithm is v log beta[t] + (1 - v) log beta_tilde[t].
+        """
+        ...
+
+    def loss(self, predict: BatchPredict, x0: Values, rng: np.random.Generator) -> Array | float:
+        """Return the training loss of one batch, a number or shape (B,). Ho Algorithm 1.
+
+        It draws its times and its noise from ``rng`` (integers, standard_normal, random,
+        permutation ...); ``predict(x_t, t)`` gets t of shape (B,), 1-based.
+        """
+        ...
+
     def elbo_terms(self, predict: Predict, x0: Values, noise: Values) -> tuple[Array, Array, Array]:
         """Return L_T (B,), L (T + 1, B) and L_0 (B,) in nats per example. M2 (19).
 
         The signs are those of terms to be maximised: L_T and L are <= 0. ``L[t]`` is L_{t-1}
         for t = 2..T and 0 for t = 0 and 1. x_t is made with ``noise[t]``, noise of shape
         (T + 1, B, d), and ``predict`` is as in :meth:`sample`. The decoder of L_0 is Gaussian,
-        with variance ``reverse_variance(1)``.
+        with variance ``reverse_variance(1)``, unless another is announced.
         """
         ...

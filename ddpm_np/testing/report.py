@@ -1,10 +1,12 @@
 """The outcome of a check: one row per identity, and a text table for people."""
 
+import json
+import math
 import textwrap
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
-Verdict: TypeAlias = Literal["holds", "imprecise", "FAILS", "not offered"]
+Verdict: TypeAlias = Literal["holds", "imprecise", "FAILS", "remark", "not offered"]
 Cells: TypeAlias = tuple[str, str, str, str, str]
 
 HEADER: Cells = ("identity", "equation", "residual", "tolerance", "verdict")
@@ -33,10 +35,13 @@ class Row:
         Relative error; NaN where nothing could be measured.
     tolerance : float
         What rounding can explain, from the dtype and the condition of the formula at that time.
-    verdict : {"holds", "imprecise", "FAILS", "not offered"}
-        "imprecise" is beyond the tolerance, but within what tables in float32 lose.
+    verdict : {"holds", "imprecise", "FAILS", "remark", "not offered"}
+        "imprecise" is beyond the tolerance, but within what tables in float32 lose; a remark is
+        something to know that is neither right nor wrong, or that cannot be judged.
     explanation : str
         What a failure of this kind usually means, or a remark; may be empty.
+    also : tuple of str
+        The identities that this row stands for, if it says what two methods do alike.
     """
 
     identity: str
@@ -45,18 +50,20 @@ class Row:
     tolerance: float
     verdict: Verdict
     explanation: str = ""
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """All rows; ``print`` it, or call :meth:`raise_if_failed` in a test."""
+    """All rows, and remarks on the adapter; ``print`` it, or ``raise_if_failed()`` in a test."""
 
     name: str
     rows: tuple[Row, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether no identity fails. Rows that are imprecise or not offered do not count."""
+        """Whether no identity fails; only rows that fail count."""
         return not self.failed
 
     @property
@@ -69,9 +76,20 @@ class Report:
         if not self.ok:
             raise IdentityError(f"\n{self}")
 
+    def as_json(self) -> str:
+        """The report as a JSON object, with null where nothing was measured."""
+        rows = [
+            {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in asdict(row).items()
+            }
+            for row in self.rows
+        ]
+        return json.dumps({"name": self.name, "ok": self.ok, "rows": rows}, indent=2)
+
     def __getitem__(self, identity: str) -> Row:
         for row in self.rows:
-            if row.identity == identity:
+            if identity in (row.identity, *row.also):
                 return row
         raise KeyError(identity)
 
@@ -81,10 +99,10 @@ class Report:
         lines = [self.name, "", header, rule]
         for row, line in zip(shown, table, strict=True):
             lines += [line, *_wrapped(row.explanation, INDENT)]
-        return "\n".join([*lines, "", *self._remarks(), self._summary()])
+        return "\n".join([*lines, "", *self._below(), self._summary()])
 
-    def _remarks(self) -> list[str]:
-        remarks = []
+    def _below(self) -> list[str]:
+        remarks = list(self.remarks)
         silent = [row.explanation for row in self.rows if row.verdict == "not offered"]
         if silent:
             remarks.append(f"not offered: {', '.join(sorted(set(', '.join(silent).split(', '))))}.")
@@ -99,6 +117,7 @@ class Report:
                 ("holds", "hold"),
                 ("imprecise", "imprecise"),
                 ("FAILS", "failed"),
+                ("remark", "remarks"),
                 ("not offered", "not offered"),
             )
         ]

@@ -117,7 +117,7 @@ def _stop(case: Case, context: Context, out: Path, phase: str, number: int, twic
         case.note("over before the signal came")
         case.expect(not ended.err, f"{what}: ends well and says something", ended)
     else:
-        _expect_stopped(case, ended, sent, what, may_be_silent=phase == "imports")
+        _expect_stopped(case, ended, sent, what, may_be_silent=phase in ("imports", "pictures"))
     _expect_to_resume(case, context, out, what)
 
 

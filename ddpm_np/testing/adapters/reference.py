@@ -7,13 +7,14 @@ import numpy as np
 
 from ddpm_np._arrays import Array
 from ddpm_np.elbo import PriorWarning, elbo_decomposition
-from ddpm_np.forward import q_sample
-from ddpm_np.losses import eps_loss_weight
+from ddpm_np.forward import q_sample, q_step
+from ddpm_np.losses import bound_weight, simple_loss
 from ddpm_np.posterior import q_posterior
 from ddpm_np.reverse import VarianceKind, model_mean, reverse_variance
 from ddpm_np.samplers import ancestral_sample
 from ddpm_np.schedules import Schedule, linear_schedule
-from ddpm_np.testing.protocol import Predict, Values
+from ddpm_np.targets import Target
+from ddpm_np.testing.protocol import BatchPredict, Predict, Values
 
 
 def _default_schedule() -> Schedule:
@@ -48,6 +49,10 @@ class Reference:
         """alpha_bar_1 ... alpha_bar_T."""
         return self.schedule.alpha_bar[1:]
 
+    def q_step(self, x_prev: Values, t: int, noise: Values) -> Array:
+        """:func:`ddpm_np.q_step`."""
+        return q_step(self.schedule, x_prev, t, noise)
+
     def q_sample(self, x0: Values, t: int, noise: Values) -> Array:
         """:func:`ddpm_np.q_sample`."""
         return q_sample(self.schedule, x0, t, noise)
@@ -76,8 +81,34 @@ class Reference:
 
     def eps_loss_weight(self, t: int) -> float:
         """:func:`ddpm_np.eps_loss_weight`."""
+        return self._loss_weight(t, "eps")
+
+    def x0_loss_weight(self, t: int) -> float:
+        """:func:`ddpm_np.x0_loss_weight`."""
+        return self._loss_weight(t, "x0")
+
+    def v_loss_weight(self, t: int) -> float:
+        """:func:`ddpm_np.v_loss_weight`."""
+        return self._loss_weight(t, "v")
+
+    def mean_loss_weight(self, t: int) -> float:
+        """:func:`ddpm_np.mean_loss_weight`."""
+        return self._loss_weight(t, "mean")
+
+    def _loss_weight(self, t: int, target: Target) -> float:
         sigma2 = reverse_variance(self.schedule, self.variance)
-        return float(eps_loss_weight(self.schedule, t, sigma2))
+        return float(bound_weight(self.schedule, t, sigma2, target))
+
+    def learned_variance(self, v: float, t: int) -> float:
+        """Between the ends of :func:`ddpm_np.reverse_variance`, ND (15)."""
+        low = reverse_variance(self.schedule, "posterior")[t]
+        return float(np.exp(v * np.log(self.schedule.beta[t]) + (1.0 - v) * np.log(low)))
+
+    def loss(self, predict: BatchPredict, x0: Values, rng: np.random.Generator) -> Array:
+        """:func:`ddpm_np.simple_loss` of the noise, Ho Algorithm 1."""
+        t = rng.integers(1, self.T, len(x0), endpoint=True)
+        noise = rng.standard_normal(x0.shape)
+        return simple_loss(noise, predict(q_sample(self.schedule, x0, t, noise), t))
 
     def elbo_terms(self, predict: Predict, x0: Values, noise: Values) -> tuple[Array, Array, Array]:
         """:func:`ddpm_np.elbo_decomposition` with its Gaussian decoder."""
