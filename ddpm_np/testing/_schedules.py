@@ -243,10 +243,9 @@ def _cosine_row(subject: Subject, beta: Values) -> Comparison:
         f"beta is clipped at {most:.6g}, not at 0.999": (0.0, most),
         f"beta is clipped to [{least:.6g}, {most:.6g}], not at 0.999 alone": (least, most),
     }
+    later = cosine(T + 1)[1:]
     slips = {
-        "alpha_bar[0] is dropped from the quotients: these are the betas of t + 1 of T + 1": cosine(
-            T + 1
-        )[1:],
+        "alpha_bar[0] is dropped from the quotients: these are the betas of t + 1 of T + 1": later,
         f"linear in t, from {beta[0]:.6g} to {beta[-1]:.6g}": RAMPS["linear"](T, beta[0], beta[-1]),
     }
     for clip, start, form in itertools.product(clips, starts, forms):
