@@ -24,7 +24,7 @@ IN_THE_WILD = [
     *["training.RootAlphaBarOnBoth", "loops.NoiseAtTheLastStep", "formulas.CosineWithBetaOneZero"],
     *["training.NeverT", "training.NeverOne", "training.OneTimeForTheBatchNeverT"],
     *["training.UniformNoise", "formulas.ArithmeticMean", "loops.ClipWithoutEffect"],
-    "training.FirstTimeForTheBatch",
+    *["training.FirstTimeForTheBatch", "formulas.CosineWithoutItsStart"],
 ]
 UNNAMED = {
     "loops.DdimEndsAtTheNoisyEnd": "the root of a negative number: all that is seen is NaN, at t = 5",
