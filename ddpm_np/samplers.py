@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ddpm_np._arrays import Array, Predictor, Table, array_namespace, ask, check_arrays, check_finite
-from ddpm_np._checks import check_callable, check_choice
+from ddpm_np._checks import check_callable, check_choice, check_flag
 from ddpm_np.reverse import check_predictor, check_variances, model_mean_unchecked
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
@@ -54,6 +54,7 @@ def ancestral_sample(
     check_choice("target", target, TARGETS)
     check_predictor(schedule, predict)
     check_callable("noise", noise)
+    check_flag("trajectory", trajectory)
     variances = check_variances(sigma2, T)
     xp = check_arrays(x_T=x_T)
     check_finite("x_T", x_T)

@@ -1,5 +1,6 @@
 """Evaluating a trained network: as a callable, by its bound, with standard errors."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -9,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, Predictor, Table, Times, array_namespace, check_arrays
-from ddpm_np._checks import as_floats, describe
+from ddpm_np._checks import as_floats, check_callable, describe
 from ddpm_np.elbo import Elbo, PriorWarning, elbo_decomposition
-from ddpm_np.nn.denoisers import Labels
+from ddpm_np.nn.denoisers import Labels, check_labels_array
 from ddpm_np.nn.ops import Ops, forward_only
 from ddpm_np.reverse import made_for
 from ddpm_np.schedules import Schedule, check_schedule
@@ -28,6 +29,7 @@ def predictor(recipe: Recipe, flat_params: Array, ops: Ops, labels: Labels = Non
     classes, are one for each example. Its attribute T is that of the recipe's schedule: the bound and
     the samplers refuse another.
     """
+    check_labels_array(labels)
     params, ops = recipe.layout.unravel(flat_params), forward_only(ops)
 
     def predict(x_t: Array, t: Times) -> Array:
@@ -80,6 +82,13 @@ def elbo_in_chunks(
         As :func:`ddpm_np.elbo_decomposition` does.
     """
     check_arrays(x0=x0)
+    check_callable("noise", noise)
+
+    def draw(t: int, chunk: slice) -> Array:
+        eps = noise(t)
+        check_arrays(x0=x0, noise=eps)
+        return asarray(eps[chunk])
+
     size = max(1, TERMS_AT_A_TIME // (check_schedule(schedule).T + 1))
     parts = []
     for start in range(0, len(x0), size):
@@ -90,7 +99,7 @@ def elbo_in_chunks(
                 schedule,
                 predict,
                 asarray(x0[chunk]),
-                noise=lambda t, chunk=chunk: asarray(noise(t)[chunk]),  # type: ignore[misc]
+                noise=functools.partial(draw, chunk=chunk),
                 sigma2=sigma2,
                 target=target,
             )

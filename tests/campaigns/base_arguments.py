@@ -63,6 +63,7 @@ OUTSIDE = {
     "data.normal_mixtures.fit_normal_mixture": "scikit-learn's, and slow; part of fit_baselines",
     "data.normal_mixtures.refit_rounded": "a round of fit_baselines",
     "data.normal_mixtures.rounded_draws": "a round of fit_baselines",
+    "decoders.decode": "what asks a decoder, for functions that have checked it",
     "nn.layers.embed": "part of denoisers",
     "nn.layers.time_embedding": "cached: what it is given must be hashable",
     "nn.optimizers.Adam.init": "of a tree",
@@ -73,10 +74,12 @@ OUTSIDE = {
     "reverse.made_for": "writes on a predictor",
     "runs.files.parse_json": "inside of what reads files",
     "runs.files.sync_folder": "after a write",
+    "runs.files.to_json": "inside of what writes files",
     "runs.folder.hold_folder": "of a run, see two_writers and full_disk",
     "runs.log.Progress": "a bar on a terminal",
-    "schedules.Schedule": "tables that the functions beside it make",
-    "schedules.at": "part of every formula",
+    "schedules.tables.Schedule": "tables that the functions beside it make",
+    "schedules.tables.at": "part of every formula",
+    "schedules.tables.from_tables": "the end of what makes schedules",
     "training.batch_gradient": "part of a step",
     "training.Recipe.loss_and_gradient": "a field",
 }
@@ -90,10 +93,9 @@ PLUMBING = {"ops", "params", "state", "flat_params", "asarray", "to_numpy", "gra
 
 
 OWN_TYPES = {
-    *{"recipe", "chain", "errors", "model", "denoiser", "optimizer", "implementation", "rng", "figure"},
-    *{"configuration", "about", "arrays", "record", "obj", "terms", "schedules", "names", "titles"},
+    *{"recipe", "chain", "errors", "model", "denoiser", "optimizer", "implementation", "rng"},
 }
-"""Arguments of a type of the project's own, generators, mappings: where something else is given,
+"""Arguments of a type of the project's own, generators, figures: where something else is given,
 Python's error for the attribute, key or item that it lacks says enough."""
 
 
@@ -284,10 +286,11 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "runs.log.read_metrics": {"path": Path("a.jsonl")},
     "runs.log.MetricsLog": {"path": Path("a.jsonl"), "expected": ()},
     "samplers": {"noise": draw_noise},
-    "schedules.log_snr_schedule": {"noise": 0.1},
-    "schedules.merge_first_steps": {"noise": 0.5},
-    "schedules.scaled_linear_schedule": {"T": 100, "beta_1": 1e-4, "beta_T": 0.02},
-    "schedules.schedule_from_beta": {"beta": SCHEDULE.beta[1:]},
+    "schedules.named.log_snr_schedule": {"noise": 0.1},
+    "schedules.named.scaled_linear_schedule": {"T": 100, "beta_1": 1e-4, "beta_T": 0.02},
+    "schedules.respacing": {"S": 3, "times": np.array([1, 3, T])},
+    "schedules.respacing.merge_first_steps": {"noise": 0.5},
+    "schedules.tables.schedule_from_beta": {"beta": SCHEDULE.beta[1:]},
     "targets": {"mean": Y},
     "testing.identities.check_identities": {**dict.fromkeys(("clip", "eta", "times", "schedule"))},
     "training": {"labels": None},
