@@ -19,6 +19,7 @@ from ddpm_np.gaussians import (
     kl_normal_1d,
     marginalise,
     normal_log_density,
+    wasserstein2_full,
 )
 from ddpm_np.losses import (
     bound_loss,
@@ -111,6 +112,7 @@ __all__ = [
     "training_target",
     "v_from_x0_and_eps",
     "v_loss_weight",
+    "wasserstein2_full",
     "x0_from_eps",
     "x0_from_mean",
     "x0_from_v",
