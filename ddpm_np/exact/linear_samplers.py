@@ -24,23 +24,23 @@ def linear_sampler_law(law: GaussianData, sample: Sampler) -> GaussianData:
 
         x_0 = b + a x_T + sum over t of c_t z_t,  hence N(b, a^2 + sum over t of c_t^2)
 
-    The sampler itself is run, twice, on one batch of unit inputs, for all axes at once. To see the error of
-    a solver apart from that of the start, compare its law with that of the exact flow, whose ``sample`` is
-    ``lambda x_T, noise: law.flow(schedule, x_T)``.
+    The sampler itself is run, twice, on one batch of unit inputs, for all axes at once. To see the error
+    of a solver apart from that of its start, compare its law with that of the exact flow, whose
+    ``sample`` is ``lambda x_T, noise: law.flow(schedule, x_T)``.
 
     Parameters
     ----------
     law : GaussianData
         Its principal axes are those of the result.
     sample : callable (x_T, noise) -> x_0
-        A pure function: ``lambda x_T, noise: ancestral_sample(schedule, predict, x_T, noise=noise, ...)``.
+        A pure function, such as ``lambda x_T, noise: ddim_sample(schedule, predict, x_T, noise=noise)``.
         x_T is host float64, shape (B, d), and noise a callable t -> array of its shape.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above, or if ``sample`` is not linear, as with clipped predictions; a point
-        8 standard deviations out tells.
+        If an argument is not as above, or if ``sample`` is not linear, as with clipped predictions; a
+        point 8 standard deviations out tells.
     """
     if not isinstance(law, GaussianData):
         raise TypeError(f"law must be a GaussianData, got {describe(law)}")

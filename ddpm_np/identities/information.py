@@ -24,8 +24,8 @@ def entropy_from_mmse(law: IsotropicMixture | NoisyCurve, *, nodes: int = 10) ->
                     = (d - E||E[eps | x_t]||^2) / gamma
                     = (d - (1 - alpha_bar[t]) E||score(x_t)||^2) / gamma  (Tweedie)
 
-    gamma (d / (1 + gamma) - mmse) = E||E[eps | x_t]||^2 - d / (1 + gamma) cancels at neither end, and is
-    integrated in the logarithm of gamma / (1 + s2 gamma), s2 = min(1, std^2): finite at gamma = infinity.
+    gamma (d / (1 + gamma) - mmse) = E||E[eps | x_t]||^2 - d / (1 + gamma) cancels at neither end. The
+    variable is log(gamma / (1 + s2 gamma)), s2 = min(1, std^2), which is finite at gamma = infinity.
     ``nodes``, >= 2, are those of each expectation, as in :meth:`IsotropicMixture.entropy`. In nats.
     """
     if not isinstance(law, IsotropicMixture | NoisyCurve):
