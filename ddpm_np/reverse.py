@@ -115,5 +115,5 @@ def check_predictor(schedule: Schedule, predict: BatchPredictor) -> None:
     if T not in (None, check_schedule(schedule).T):
         raise ValueError(
             f"predict was made for T = {T}, and the schedule has T = {schedule.T}: "
-            "a network needs the schedule it was trained with, or respacing"
+            "a network needs the schedule it was trained with, or respaced_predictor(predict, times)"
         )

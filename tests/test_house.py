@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 GROUND = ["_checks", "_arrays", "randomness", "schedules", "gaussians"]
 SLIDES = [
     *["forward", "posterior", "targets", "reverse", "losses", "decoders", "elbo", "paths"],
-    *["hierarchy", "samplers", "guidance", "training"],
+    *["hierarchy", "samplers", "flow", "guidance", "training"],
 ]
 MATHEMATICS = [*GROUND, *SLIDES[:-1]]
 BACKENDS = {"backends", "cupy", "cupy_backends", "numba", "llvmlite", "torch"}
@@ -121,7 +121,7 @@ def test_no_circle():
 
 def test_the_top_level_is_the_slides():
     at_the_top = {name for name, path in MODULES.items() if path.parent.name == "ddpm_np" and name}
-    assert at_the_top == {*GROUND, *SLIDES, "_moved"}
+    assert at_the_top == {*GROUND, *SLIDES, "_moved"} - {"schedules"}  # a folder
 
 
 def code_and_docstrings(path):
@@ -142,7 +142,7 @@ def code_and_docstrings(path):
 
 
 def test_equations_are_not_buried():
-    names = [*SLIDES[:-1], "schedules", "gaussians"]
+    names = [*SLIDES[:-1], "gaussians", *(name for name in MODULES if name.startswith("schedules."))]
     counted = [code_and_docstrings(MODULES[name]) for name in names]
     code, docstrings = map(sum, zip(*counted, strict=True))
     assert docstrings <= code

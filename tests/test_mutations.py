@@ -368,19 +368,19 @@ forward.py: two steps lack alpha
 + beta[t] + beta[t - 1]
 > test_forward.py::test_two_steps_are_two_steps
 
-schedules.py: (26) with alpha_bar
+schedules/tables.py: (26) with alpha_bar
 - from_1(np.sqrt(self.alpha[1:])
 + from_1(np.sqrt(self.alpha_bar[1:])
 > test_posterior.py::test_posterior_is_bayes_rule
 
-schedules.py: (26) off by one
+schedules/tables.py: (26) off by one
 - from_1(self.sqrt_alpha_bar[:-1]
 + from_1(self.sqrt_alpha_bar[1:]
 > test_posterior.py::test_posterior_is_bayes_rule
 
 targets.py: (28) with a wrong sign
-- c(inverse_signal) * x_t - c(
-+ c(inverse_signal) * x_t + c(
+- x_t - ratio * eps
++ x_t + ratio * eps
 > test_targets.py::test_conversions_invert_the_draw
 
 posterior.py: (29) without root
@@ -493,22 +493,22 @@ losses.py: bound's loss lacks T
 + weight = bound_weight(
 > test_losses.py::test_expected_loss_is_the_bound
 
-schedules.py: alpha_bar without logarithm
+schedules/tables.py: alpha_bar without logarithm
 - np.log1p(-steps)
 + -steps
 > test_schedules.py::test_tables_to_the_last_digits
 
-schedules.py: beta for beta_tilde (25)
+schedules/tables.py: beta for beta_tilde (25)
 - from_1(before / now * beta[1:])
 + from_1(beta[1:])
 > test_schedules.py::test_tables_to_the_last_digits
 
-schedules.py: ramp does not reach its end
+schedules/named.py: ramp does not reach its end
 - / max(steps - 1, 1)
 + / steps
 > test_schedules.py::test_tables_to_the_last_digits
 
-schedules.py: cosine without offset
+schedules/named.py: cosine without offset
 - 2.0 * offset) * quarter
 + offset) * quarter
 > test_schedules.py::test_tables_to_the_last_digits

@@ -17,15 +17,21 @@ from mpmath import mpf
 import ddpm_np
 from ddpm_np.schedules import (
     Schedule,
+    check_visits,
     cosine_schedule,
     linear_schedule,
     log_snr_schedule,
+    log_snr_times,
     merge_first_steps,
     quadratic_schedule,
+    quadratic_times,
+    respaced_schedule,
     scaled_linear_schedule,
     schedule_from_alpha_bar,
     schedule_from_beta,
     sigmoid_schedule,
+    trailing_times,
+    uniform_times,
 )
 from tests.strategies import EPS, assert_within, schedules
 
@@ -407,11 +413,6 @@ def test_endpoints_out_of_range(make, name, value):
             )
         ),
         (
-            bad(merge_first_steps, schedule_from_beta([0.5] * 1200), 0.8),
-            ValueError,
-            "alpha_bar must not underflow: take fewer steps or smaller betas",
-        ),
-        (
             bad(log_snr_schedule, 10, 1e-9),
             ValueError,
             "noise = 1e-09 or signal = 0.03 is too small for T = 10 in float64: alpha_bar must",
@@ -438,3 +439,115 @@ def test_integers_of_numpy_are_lengths(T):
 
 def test_schedule_is_exported():
     assert ddpm_np.Schedule is Schedule
+
+
+# --- respacing ----------------------------------------------------------------------------
+
+CHOICES = [uniform_times, quadratic_times, trailing_times]
+
+
+@given(st.data(), schedules(min_T=1, max_T=60))
+def test_a_respaced_chain_has_the_marginals_of_the_long_one(data, s):
+    """alpha_bar to the last bit, and beta' from it with 50 digits."""
+    visited = data.draw(st.lists(st.integers(1, s.T), max_size=8).map(lambda t: sorted({*t, s.T})))
+    short = respaced_schedule(s, visited)
+    assert len(visited) == short.T
+    for name in ("alpha_bar", "log_alpha_bar", "one_minus_alpha_bar"):
+        np.testing.assert_array_equal(getattr(short, name)[1:], getattr(s, name)[visited])
+    for i, (first, last) in enumerate(itertools.pairwise([0, *visited]), 1):
+        with mpmath.workdps(50):
+            alpha = mpmath.fprod(1 - mpf(float(b)) for b in s.beta[first + 1 : last + 1])
+            beta = float(1 - alpha)
+        # alpha_bar may be given to 16 digits only, as by schedule_from_alpha_bar.
+        assert_within(short.beta[i], beta, 8 * (last - first) * EPS * beta)
+    assert short.c_x0[1] == 1.0
+
+
+@given(schedules())
+def test_visiting_every_time_changes_nothing(s):
+    every = respaced_schedule(s, range(1, s.T + 1))
+    for name in TABLES:
+        assert_within(getattr(every, name), getattr(s, name), 2 * EPS * np.abs(getattr(s, name)))
+
+
+def test_a_respaced_chain_may_underflow():
+    """A ratio of alpha_bar would be 0 / 0."""
+    short = respaced_schedule(schedule_from_beta([0.5] * 4000), [10, 2000, 4000])
+    np.testing.assert_allclose(short.beta[1:], [1 - 2.0**-10, 1.0, 1.0], rtol=2 * EPS)
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+@given(data=st.data(), T=st.integers(1, 1000))
+def test_times_increase_to_the_last(choose, data, T):
+    S = data.draw(st.integers(1, T))
+    times = choose(T, S)
+    assert times.shape == (S,)
+    np.testing.assert_array_equal(check_visits(times, T), times)
+
+
+@given(data=st.data(), s=schedules())
+def test_times_even_in_log_snr_increase_to_the_last(data, s):
+    S = data.draw(st.integers(1, s.T))
+    times = log_snr_times(s, S)
+    assert times.shape == (S,)
+    np.testing.assert_array_equal(check_visits(times, s.T), times)
+
+
+def test_times_are_where_their_formulas_say():
+    assert uniform_times(1000, 5).tolist() == [1, 251, 500, 750, 1000]
+    assert quadratic_times(1000, 5).tolist() == [1, 63, 251, 563, 1000]
+    assert trailing_times(1000, 5).tolist() == [200, 400, 600, 800, 1000]
+    assert quadratic_times(10, 8).tolist() == [1, 2, 3, 4, 5, 6, 8, 10]  # 1.2, 1.7, ... moved apart
+    for choose in CHOICES:
+        assert choose(1000, 1).tolist() == [1000]
+        assert choose(7, 7).tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_times_even_in_log_snr_are_the_nearest_ones():
+    s = linear_schedule(1000)
+    times = log_snr_times(s, 12)
+    even = np.linspace(s.half_log_snr[1], s.half_log_snr[1000], 12)
+    spacing = np.abs(np.diff(s.half_log_snr[1:])).max()
+    assert np.all(np.abs(s.half_log_snr[times] - even) <= spacing / 2)
+    assert times[0] == 1
+
+
+def test_the_flows_own_times():
+    """Signal over noise, also where alpha_bar is nearly 1 or underflows."""
+    s = schedule_from_beta([1e-12, 0.5, *[0.9] * 400])
+    exact = [(1 - b) / b for b in s.beta[1:2]]
+    np.testing.assert_allclose(s.noise_to_signal[1] ** -2, exact[0], rtol=8 * EPS)
+    np.testing.assert_allclose(s.half_log_snr[1], 0.5 * math.log(exact[0]), rtol=8 * EPS)
+    assert s.noise_to_signal[0] == 0.0
+    assert s.half_log_snr[0] == math.inf
+    assert s.alpha_bar[-1] == 0.0
+    assert s.half_log_snr[-1] == pytest.approx(0.5 * (400 * math.log(0.1) + math.log(0.5)), rel=1e-12)
+    np.testing.assert_allclose(np.exp(-s.half_log_snr[1:300]), s.noise_to_signal[1:300], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("times", "error", "message"),
+    [
+        ([], ValueError, "times must be a sequence of the times to visit, got list []"),
+        (10, ValueError, "times must be a sequence of the times to visit, got int 10"),
+        ("all", TypeError, "times must hold real numbers, got str 'all'"),
+        ([1, 2.5, 10], TypeError, "times must be integers, got list [1, 2.5, 10]"),
+        ([1, math.nan, 10], TypeError, "times must be integers, got list [1, nan, 10]"),
+        ([0, 5, 10], ValueError, "times must be 1 or more, got 0"),
+        ([1, 5, 5, 10], ValueError, "times must increase, got 5 before 5"),
+        ([10, 5, 1], ValueError, "times must increase, got 10 before 5"),
+        ([1, 5, 9], ValueError, "the last of times must be T = 10, got 9"),
+        ([1, 5, 11], ValueError, "the last of times must be T = 10, got 11"),
+    ],
+)
+def test_bad_times(times, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        respaced_schedule(linear_schedule(10), times)
+
+
+@pytest.mark.parametrize("choose", [*CHOICES, lambda T, S: log_snr_times(linear_schedule(10), S)])
+def test_bad_numbers_of_times(choose):
+    with pytest.raises(ValueError, match="S must be between 1 and 10, got 11"):
+        choose(10, 11)
+    with pytest.raises(TypeError, match=r"S must be an integer between 1 and 10, got float 2\.0"):
+        choose(10, 2.0)
