@@ -36,6 +36,7 @@ def line(u):
 
 CHAIN, CHAIN_1D = (exact.gaussian_data_chain(MILD, np.zeros(d), np.eye(d), MILD.beta) for d in (3, 1))
 MIXTURE = exact.IsotropicMixture(np.array([0.5, 0.5]), np.eye(2, 3), 0.5)
+NORMAL = exact.GaussianData(np.zeros(3), np.ones(3))
 CURVE = exact.NoisyCurve(line, 0.0, 1.0, 0.5)
 MLP, CONV = nn.MLPDenoiser(3, T, 8, 1, 4), nn.UNet(4, T, 4, 1, 2, 4, classes=2)
 MLP_PARAMS, CONV_PARAMS = MLP.init(RNG), CONV.init(RNG)
@@ -122,7 +123,7 @@ CASES = [
     ),
     case(ddpm.bits_per_dim, nll=1.0),
     case(ddpm.kl_isotropic, var_1=1.0, var_2=1.0),
-    case(ddpm.kl_full, tables="mean_1 mean_2", **LINE),
+    *cases(ddpm, "kl_full wasserstein2_full", tables="mean_1 mean_2", **LINE),
     case(ddpm.marginalise, fine={"array"}, **NUMBERS),
     case(ddpm.discretised_gaussian, levels=4),
     case(ddpm.discretised_gaussian(3), name="discretised_gaussian's decoder"),
@@ -179,6 +180,8 @@ CASES = [
     case(estimators.importance_probabilities, second_moments=MILD.beta),
     # exact laws
     case(exact.gaussian_points, tables="mean", **GAUSSIAN),
+    case(exact.GaussianData, tables="mean", **GAUSSIAN),
+    case(exact.linear_sampler_law, law=NORMAL, sample=lambda x_T, noise: x_T),
     case(exact.gaussian_data_chain, tables="mean", **GAUSSIAN),
     case(exact.optimal_variance_gaussian, **GAUSSIAN),
     case(exact.linear_gaussian_moments, slope=MILD.beta),
@@ -187,8 +190,16 @@ CASES = [
     case(exact.NoisyCurve, curve=line, low=0.0, high=1.0, std=0.5),
     *cases(MIXTURE, "sample diffused log_density score posterior_x0 bayes_eps", n=3),
     *cases(CURVE, "sample diffused log_density score posterior_x0 bayes_eps", n=3),
+    *cases(
+        NORMAL,
+        """sample diffused log_density score posterior_x0 bayes_eps flow flow_inverse kl
+        wasserstein2""",
+        n=3,
+        other=NORMAL,
+    ),
+    *cases(exact.IsotropicMixture([1.0], np.eye(1, 3), 0.5), "flow flow_inverse"),
     case(CURVE.mixture),
-    case(exact.mixture_1d_exact().entropy),
+    *cases(exact.mixture_1d_exact(), "entropy fisher_information"),
     *cases(
         CHAIN,
         """mean log_density elbo expected_step_log_density elbo_expanded posterior_log_density
@@ -218,6 +229,7 @@ CASES = [
     ),
     case(identities.elbo_decomposition_scores, tables="x0", **ROWS),
     case(identities.path_scores, tables="x0", **ROWS),
+    case(identities.entropy_from_mmse, law=exact.mixture_1d_exact()),
     case(identities.bits_per_dim_residual, log_density=X[:, 0]),
     case(identities.kl_quadrature_residual, **NUMBERS),
     case(identities.marginalisation_quadrature_residual, x0=0.5, **MEAN),

@@ -105,12 +105,14 @@ class GaussianData:
         return GaussianData(schedule.sqrt_alpha_bar[t] * self.mean, covariance)
 
     def log_density(self, x: Array) -> Array:
-        """Log-density, log p(x), in nats; shape (B,). Far away it saturates."""
+        """Log-density, log p(x), in nats; shape (B,). Far away, as of mixtures, it saturates."""
         xp = self._check(x=x)
-        z = self.to_axes(x - _as_array(self.mean, x)) / _as_array(np.sqrt(self.variances), x)
-        limit = math.sqrt(float(xp.finfo(x.dtype).max) / (16 * self.d))  # the squares must not overflow
-        log_det = float(np.sum(np.log(self.variances)))
-        return -0.5 * (sum_features(clamp(z, -limit, limit) ** 2) + (log_det + self.d * LOG_2PI))
+        std = np.sqrt(self.variances)
+        # The squares must not overflow.
+        limit = math.sqrt(float(xp.finfo(x.dtype).max)) / (4 * self.d) * float(np.min(std))
+        centred = clamp(x, -limit, limit) - _as_array(self.mean, x)
+        square = sum_features((self.to_axes(centred) / _as_array(std, x)) ** 2)
+        return -0.5 * square - (float(np.sum(np.log(std))) + 0.5 * self.d * LOG_2PI)
 
     def score(self, x: Array) -> Array:
         """Gradient of the log-density; shape (B, d).
