@@ -40,7 +40,7 @@ def linear_sampler_law(law: GaussianData, sample: Sampler) -> GaussianData:
     ------
     TypeError, ValueError
         If an argument is not as above, or if ``sample`` is not linear, as with clipped predictions; a
-        point 8 standard deviations out tells.
+        point 4 to 8 standard deviations out along each axis tells.
     """
     if not isinstance(law, GaussianData):
         raise TypeError(f"law must be a GaussianData, got {describe(law)}")
@@ -53,15 +53,17 @@ def linear_sampler_law(law: GaussianData, sample: Sampler) -> GaussianData:
         return np.zeros((2, law.d))
 
     without, end = _run(sample, np.concatenate([np.zeros_like(unit), unit]), silence)
-    far = REACH * np.random.default_rng(0).choice([-1.0, 1.0], (len(times) + 1, law.d))
+    # Of another size along each axis, or a mixture of axes would not show.
+    rng, shape = np.random.default_rng(0), (len(times) + 1, law.d)
+    far = rng.choice([-REACH, REACH], shape) * rng.uniform(0.5, 1.0, shape)
 
     def one_at_a_time(t: int) -> Samples:
-        z = np.zeros((len(times) + 1, law.d))
+        z = np.zeros(shape)
         z[times.index(t)] = unit
         z[-1] = law.from_axes(far[times.index(t)])
         return z
 
-    x_T = np.zeros((len(times) + 1, law.d))
+    x_T = np.zeros(shape)
     x_T[-1] = law.from_axes(far[-1])
     ends = _run(sample, x_T, one_at_a_time)
     answers = law.to_axes(np.concatenate([ends[:-1], end[None]]) - without)
@@ -70,7 +72,7 @@ def linear_sampler_law(law: GaussianData, sample: Sampler) -> GaussianData:
     if not np.max(np.abs(ends[-1] - expected)) <= 1e-9 * size:
         raise ValueError(
             "sample must be linear along each principal axis of law in x_T and in the noise, "
-            f"but misses by {np.max(np.abs(ends[-1] - expected)):.3g} at {REACH:g} standard deviations"
+            f"but misses by {np.max(np.abs(ends[-1] - expected)):.3g} within {REACH:g} standard deviations"
         )
     variances = np.sum(answers**2, axis=0)
     if law.axes is None:
