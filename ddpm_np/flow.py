@@ -6,6 +6,7 @@ Arguments are those of :mod:`ddpm_np.samplers`, which go the other way.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -45,30 +46,31 @@ def ddim_invert(
                 eps = predicted_eps_unchecked(schedule, x, t, ask(predict, x, t), target)
                 return start + step * eps
 
-            x = _fixed_point(move, start, f"from t = {s} to {t}")
+            x = _fixed_point(move, start, abs(step), f"from t = {s} to {t}")
             yield x
 
     return walk(steps(), x_0, visits, trajectory)
 
 
-def _fixed_point(move: Callable[[Array], Array], x: Array, where: str) -> Array:
-    """Solve x = move(x) for each example."""
-    xp = array_namespace(x)
-    rounding = 8.0 * float(xp.finfo(x.dtype).eps)
-    moved = move(x)
-    change = moved - x
-    x = moved
+def _fixed_point(move: Callable[[Array], Array], start: Array, step: float, where: str) -> Array:
+    """Solve x = move(x) for each example, to the rounding of start + step * noise."""
+    xp, d = array_namespace(start), math.prod(start.shape[1:])
+    eps2 = float(xp.finfo(start.dtype).eps) ** 2
+    enough = 4096.0 * eps2 * (sum_features(start**2) + step**2 * d)
+    moved = move(start)
+    change, x = moved - start, moved
     for _ in range(200):
         moved_before, change_before = moved, change
         moved = move(x)
         change = moved - x
-        if bool(xp.all(sum_features(change**2) <= rounding**2 * sum_features(moved**2 + x**2))):
+        # Far out, where iterates run away, rounding hides that they still move.
+        if bool(xp.all(sum_features(change**2 + eps2 * moved**2) <= enough)):
             return moved
         turn = change - change_before
         along, size = sum_features(change * turn), sum_features(turn**2)
         share = along / xp.where(size > 0.0, size, xp.ones_like(size))
         x = moved - xp.reshape(share, (-1,) + (1,) * (len(x.shape) - 1)) * (moved - moved_before)
     raise FloatingPointError(
-        f"inversion does not settle {where}: the step is too long, or the prediction not finite; "
-        "visit more times"
+        f"inversion does not settle {where}: the step is too long, no x_t leads there, or the "
+        "prediction is not finite; visit more times"
     )

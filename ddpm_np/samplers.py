@@ -225,10 +225,10 @@ def check_sampling(
 
 def flow_times(schedule: Schedule) -> Table:
     """Times of the probability flow, ``noise_to_signal``, finite."""
-    if not np.isfinite(schedule.noise_to_signal[-1]):
+    if schedule.alpha_bar[-1] < 1e-300:
         raise ValueError(
-            "schedule must have alpha_bar[T] above 1e-308: the probability flow starts at "
-            "sqrt((1 - alpha_bar) / alpha_bar), which is infinite here; ancestral_sample, ddim_sample "
+            "schedule must have alpha_bar[T] above 1e-300: the probability flow starts at "
+            "sqrt((1 - alpha_bar) / alpha_bar), infinitely far here; ancestral_sample, ddim_sample "
             "and dpm_solver_sample need no such start"
         )
     return schedule.noise_to_signal
