@@ -8,7 +8,7 @@ from ddpm_np._arrays import Table
 from ddpm_np.gaussians import LOG_2PI
 
 EPS = float(np.finfo(np.float64).eps)
-# Bisections alone, of a bracket 1e40 times as wide as its end, would take as many.
+# If all of them halved a bracket, it would be 1e60 times as narrow.
 MOST_ROUNDS = 200
 
 

@@ -67,12 +67,12 @@ def linear_sampler_law(law: GaussianData, sample: Sampler) -> GaussianData:
     x_T[-1] = law.from_axes(far[-1])
     ends = _run(sample, x_T, one_at_a_time)
     answers = law.to_axes(np.concatenate([ends[:-1], end[None]]) - without)
-    expected = without + law.from_axes(np.sum(far * answers, axis=0))
+    error = np.max(np.abs(ends[-1] - without - law.from_axes(np.sum(far * answers, axis=0))))
     size = np.max(np.abs(without)) + REACH * np.max(np.sum(np.abs(answers), axis=0))
-    if not np.max(np.abs(ends[-1] - expected)) <= 1e-9 * size:
+    if not error <= 1e-9 * size:
         raise ValueError(
             "sample must be linear along each principal axis of law in x_T and in the noise, "
-            f"but misses by {np.max(np.abs(ends[-1] - expected)):.3g} within {REACH:g} standard deviations"
+            f"but misses by {error:.3g} within {REACH:g} standard deviations"
         )
     variances = np.sum(answers**2, axis=0)
     if law.axes is None:
