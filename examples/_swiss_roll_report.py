@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import _command_line  # noqa: F401  # before NumPy: it sets BLAS threads
-from _training import Run, loss_curve, mean, strip_times
+from _training import Run, loss_curve, mean, nearest, strip_times
 
 # isort: split
 import numpy as np
@@ -111,7 +111,7 @@ def draw(
     options, schedule, folder = run.options, run.recipe.schedule, run.options.out_dir
     plotting.save(plotting.plot_samples(test, frames[0]), folder / "samples.png")
 
-    times = strip_times(schedule.T, STRIP)
+    times = nearest(frames, strip_times(schedule.T, STRIP))
     noise = generator(options.seed, BOUND, schedule.T + 1).standard_normal(test.shape)
     forward = [ddpm.q_sample(schedule, test, t, noise) for t in times]
     reverse = [frames[t] for t in reversed(times)]
