@@ -73,10 +73,11 @@ class GaussianData:
                 raise ValueError(f"covariance must be positive, got minimum {variances.min():g}")
         else:
             mean, axes, variances = principal_axes(self.mean, covariance)
-        for name, table in (("mean", mean), ("covariance", covariance), ("variances", variances)):
-            table.flags.writeable = False
+        tables = {"mean": mean, "covariance": covariance, "variances": variances, "axes": axes}
+        for name, table in tables.items():
+            if table is not None:
+                table.flags.writeable = False
             object.__setattr__(self, name, table)
-        object.__setattr__(self, "axes", axes)
 
     @property
     def d(self) -> int:

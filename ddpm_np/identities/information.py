@@ -8,7 +8,7 @@ from ddpm_np._checks import check_integer, describe
 from ddpm_np.exact import IsotropicMixture, NoisyCurve
 from ddpm_np.exact._quadrature import composite_rule
 from ddpm_np.gaussians import LOG_2PI
-from ddpm_np.schedules import schedule_from_alpha_bar
+from ddpm_np.schedules import schedule_from_beta
 
 # Gauss-Legendre nodes on panels of this length in the logarithm below: to about 1e-10.
 PANEL, NODES_PER_PANEL = 4.0, 16
@@ -40,7 +40,8 @@ def entropy_from_mmse(law: IsotropicMixture | NoisyCurve, *, nodes: int = 10) ->
     edges = np.linspace(low, high, 1 + math.ceil((high - low) / PANEL))
     u, weights = (ascending[::-1] for ascending in composite_rule(edges, NODES_PER_PANEL))
     inverse_gamma = s2 * np.expm1(high - u)
-    schedule = schedule_from_alpha_bar(np.concatenate([[1.0], 1.0 / (1.0 + inverse_gamma)]))
+    # alpha_bar = 1 / (1 + 1 / gamma), by way of beta, as it may be within rounding of 1.
+    schedule = schedule_from_beta(np.diff(inverse_gamma, prepend=0.0) / (1.0 + inverse_gamma))
     total = least * (d - variance)  # up to there mmse is the variance
     for t in range(1, schedule.T + 1):
         signal, noise = float(schedule.alpha_bar[t]), float(schedule.one_minus_alpha_bar[t])
