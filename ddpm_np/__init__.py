@@ -29,12 +29,13 @@ from ddpm_np.losses import (
     eps_loss_weight,
     loss_constant,
     mean_loss_weight,
+    min_snr_weight,
     simple_loss,
     v_loss_weight,
     x0_loss_weight,
 )
 from ddpm_np.posterior import posterior_mean_from_eps, q_posterior
-from ddpm_np.reverse import model_mean, prior_log_density, reverse_variance
+from ddpm_np.reverse import learned_variance, model_mean, prior_log_density, reverse_variance
 from ddpm_np.samplers import ancestral_sample, ddim_sample, dpm_solver_sample, heun_sample
 from ddpm_np.schedules import (
     Schedule,
@@ -95,12 +96,14 @@ __all__ = [
     "kl_full",
     "kl_isotropic",
     "kl_normal_1d",
+    "learned_variance",
     "linear_schedule",
     "log_snr_times",
     "loss_constant",
     "marginalise",
     "mean_loss_weight",
     "middle_term",
+    "min_snr_weight",
     "model_mean",
     "normal_log_density",
     "posterior_mean_from_eps",
