@@ -74,6 +74,9 @@ def print_tables(summary: Mapping[str, Any]) -> None:
             f"{row[name]:.4f} +- {row[f'{name}_se']:.4f}" for name in ("L_T", "L_mid", "L_0", "total")
         ]
         print(f"    {kind:<36}" + "".join(f"{cell:<18}" for cell in cells).rstrip())
+    flow = summary["flow_bits_per_dim"]
+    name = f"diffusion, flow, dequantised, {flow['images']} images"
+    print(f"  {name:<92}{flow['total']:.4f} +- {flow['total_se']:.4f}")
     if summary["baselines"]:
         print(f"  {'baseline':<38}{'total':<18}diffusion ({summary['variance']}) - baseline")
     for name, row in summary["baselines"].items():
