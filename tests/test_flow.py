@@ -52,7 +52,7 @@ def exact_flow(law, x0, steps, **options):
 
 @pytest.mark.parametrize("name", LAWS)
 def test_exact_to_second_order_and_extrapolated_to_1e_6(name):
-    """log p = likelihood(h) + a h^2 + b h^3 + c h^4 + ...: Richardson's extrapolation takes three off."""
+    """The error is a h^2 + b h^3 + c h^4 + ...; Richardson's extrapolation takes three terms off."""
     law = LAWS[name]
     x0 = law.sample(24, 0)
     truth = law.log_density(x0)
