@@ -30,7 +30,7 @@ from ddpm_np._arrays import (
     device,
     sum_features,
 )
-from ddpm_np._checks import check_callable, check_choice, describe
+from ddpm_np._checks import check_callable, check_choice, check_integer, describe
 from ddpm_np.reverse import check_predictor, prior_log_density
 from ddpm_np.samplers import check_sampling, flow_times, walk
 from ddpm_np.schedules import Schedule
@@ -144,11 +144,11 @@ def exact_divergence(schedule: Schedule, predict: Predictor, target: Target = "e
     form = _quadratic_form(schedule, predict, target)
 
     def divergence(x_t: Array, t: int) -> Array:
-        xp, shape = array_namespace(x_t), x_t.shape[1:]
-        product, d = form(x_t, t), math.prod(shape)
+        product = form(x_t, t)
+        xp, shape, d = array_namespace(x_t), x_t.shape[1:], math.prod(x_t.shape[1:])
         total, numbers = 0.0, xp.arange(d, device=device(x_t))
         for j in range(d):
-            unit = xp.reshape(xp.astype(numbers == j, x_t.dtype), (1, *shape) if shape else (1,))
+            unit = xp.reshape(xp.astype(numbers == j, x_t.dtype), (1, *shape))
             total = total + product(xp.zeros_like(x_t) + unit)
         return total
 
@@ -171,8 +171,9 @@ def hutchinson(
     form = _quadratic_form(schedule, predict, target)
 
     def divergence(x_t: Array, t: int) -> Array:
+        product = form(x_t, t)
         check_arrays(x_t=x_t, signs=signs)
-        return form(x_t, t)(signs)
+        return product(signs)
 
     return divergence
 
@@ -186,6 +187,8 @@ def _quadratic_form(
     vjp = getattr(predict, "vjp", None)
 
     def form(x_t: Array, t: int) -> Callable[[Array], Array]:
+        check_arrays(x_t=x_t)
+        t = check_integer("t", t, 1, schedule.T)
         product = _by_differences(schedule, predict, x_t, t) if vjp is None else _by_vjp(vjp, x_t, t)
         # The noise is affine in x_t and the prediction, so v' J v is the same function of theirs.
         return lambda v: predicted_eps_unchecked(schedule, sum_features(v * v), t, product(v), target)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ddpm_np as ddpm
-from ddpm_np import decoders, elbo, exact, samplers, training
+from ddpm_np import decoders, elbo, exact, flow, samplers, training
 from ddpm_np.exact import eight_gaussians_exact, swiss_roll_exact
 from ddpm_np.guidance import clipped, guided
 from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, UNet, constant_rate
@@ -48,6 +48,7 @@ def waits(monkeypatch):
 
     place(samplers, "check_finite")
     place(samplers, "_check_steps")
+    place(flow, "_check_steps")
     place(elbo, "check_finite")
     place(elbo, "warn_of_prior")
     place(decoders, "bool", False)
@@ -125,6 +126,16 @@ def test_sampling_waits_only_to_look_at_its_ends(waits, name, target):
         SCHEDULE, predictor_of(name), x_T, noise=lambda t: x_T, sigma2=SIGMA2, target=target
     )
     assert waits == ["check_finite", "_check_steps"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_flows_likelihood_waits_only_to_look_at_its_ends(waits, name, target):
+    x0, network = asarray(np.zeros((BATCH, *NETWORKS[name][1]))), predictor_of(name)
+    for predict in (network, lambda x_t, t: network(x_t, t)):
+        ddpm.flow_log_likelihood(SCHEDULE, predict, x0, target=target)
+        assert waits == ["check_finite", "_check_steps"]
+        waits.clear()
 
 
 def test_guidance_and_clipping_do_not_wait(waits):
