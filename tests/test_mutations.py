@@ -568,6 +568,76 @@ schedules/named.py: cosine without offset
 + offset) * quarter
 > test_schedules.py::test_tables_to_the_last_digits
 
+flow.py: Euler's method
+- d = slope(x, s) if s > 0 else xp.zeros_like(x0)
++ d = xp.zeros_like(x0)
+> test_flow.py::test_linear_networks_step_by_step
+
+flow.py: noise at s = 0
+- d = slope(x, s) if s > 0 else xp.zeros_like(x0)
++ d = slope(x, max(s, 1))
+> test_flow.py::test_linear_networks_step_by_step
+
+flow.py: divergence by x_t for that by y
+- c(signal[t]) * _checked("divergence"
++ _checked("divergence"
+> test_flow.py::test_exact_to_second_order_and_extrapolated_to_1e_6
+
+flow.py: no trapezoid
+- integral + 0.5 * step * (rate_before + rate)
++ integral + step * rate
+> test_flow.py::test_exact_to_second_order_and_extrapolated_to_1e_6
+
+flow.py: volume forgotten
+- return log_p + volume + integral
++ return log_p + integral
+> test_flow.py::test_exact_to_second_order_and_extrapolated_to_1e_6
+
+flow.py: sign of the integral
+- return log_p + volume + integral
++ return log_p + volume - integral
+> test_flow.py::test_exact_to_second_order_and_extrapolated_to_1e_6
+
+flow.py: the prior of x_0
+- prior(x), x0)
++ prior(x0), x0)
+> test_flow.py::test_the_prior_is_asked_once_for_x_T
+
+flow.py: divergence of the prediction for that of the noise
+- return lambda v: predicted_eps_unchecked(schedule, sum_features(v * v), t, product(v), target)
++ return product
+> test_flow.py::test_every_target_says_the_same
+
+flow.py: a one-sided difference
+- above, below = x_t + step * v, x_t - step * v
++ above, below = x_t + step * v, x_t
+> test_flow.py::test_divergence_of_a_network_is_the_trace_of_its_jacobian
+
+flow.py: one product too few
+- for j in range(d):
++ for j in range(d - 1):
+> test_flow.py::test_divergence_of_a_network_is_the_trace_of_its_jacobian
+
+flow.py: a probe is not multiplied from both sides
+- sum_features(pullback(v) * v)
++ sum_features(pullback(v))
+> test_flow.py::test_hutchinson_over_all_signs
+
+data/images.py: bins not centred on their levels
+- scale(images + (u - 0.5), levels, dtype)
++ scale(images + u, levels, dtype)
+> test_images.py::test_dequantised_densities_bound_the_mass_of_a_bin
+
+data/images.py: bins of 2 / levels
+- * math.log(2.0 / top)
++ * math.log(2.0 / (top + 1))
+> test_images.py::test_256_equal_levels_cost_8_bits_dequantised
+
+runs/evaluation.py: the first part's cache for all
+- caches[rows.start], v[rows
++ caches[0], v[rows
+> test_flow.py::test_backends_in_float32_agree_in_parts_of_the_batch
+
 samplers.py: noise at t = 1
 - if t > 1:
 + if t >= 1:
