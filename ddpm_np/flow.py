@@ -32,7 +32,7 @@ from ddpm_np._arrays import (
 )
 from ddpm_np._checks import check_callable, check_choice, check_integer, describe
 from ddpm_np.reverse import check_predictor, prior_log_density
-from ddpm_np.samplers import check_sampling, flow_times, walk
+from ddpm_np.samplers import check_sampling, first_failure, flow_times, walk
 from ddpm_np.schedules import Schedule
 from ddpm_np.targets import TARGETS, Target, predicted_eps_unchecked
 
@@ -134,7 +134,13 @@ def flow_log_likelihood(
             finite.append(xp.all(xp.isfinite(x)) & xp.all(xp.isfinite(integral)))
         log_p = _checked("prior", prior(x), x0)
     finite.append(xp.all(xp.isfinite(log_p)))
-    _check_steps(finite, [*visits[1:], schedule.T])
+    failed = first_failure(finite)
+    if failed is not None:
+        raise FloatingPointError(
+            f"the flow's likelihood is not finite from t = {[*visits, schedule.T][failed + 1]} on: the "
+            "prediction, its divergence or the prior there is not finite, or too large; a network may "
+            "need longer training"
+        )
     volume = 0.5 * math.prod(x0.shape[1:]) * float(schedule.log_alpha_bar[-1])
     return log_p + volume + integral
 
@@ -255,15 +261,3 @@ def _checked(name: str, values: Array, x: Array) -> Array:
             f"{x.dtype}, got {describe(values)}"
         )
     return values
-
-
-def _check_steps(finite: list[Array], times: Sequence[int]) -> None:
-    """Raise unless all was finite at these times, as arrays of no axis say. Waits for the device."""
-    xp = array_namespace(finite[0])
-    known = xp.stack(finite)
-    if not bool(xp.all(known)):
-        t = times[int(xp.argmin(xp.astype(known, xp.int32)))]
-        raise FloatingPointError(
-            f"the flow's likelihood is not finite from t = {t} on: the prediction, its divergence or "
-            "the prior there is not finite, or too large; a network may need longer training"
-        )

@@ -109,6 +109,15 @@ CASES = [
     *cases(ddpm, "ancestral_sample elbo_decomposition", noise=lambda t: X),
     *cases(
         ddpm,
+        "ddim_invert ddim_sample dpm_solver_sample heun_sample",
+        tables="times",
+        fine={"None"},
+        times=np.array([2.0, T]),
+        noise=lambda t: X,
+        x_0=X,
+    ),
+    *cases(
+        ddpm,
         """bound_loss eps_from_mean eps_from_v eps_from_x0 gaussian_decoder kl_normal_1d middle_term
         model_mean normal_log_density posterior_mean_from_eps predicted_eps predicted_x0
         prior_log_density prior_term q_moments q_posterior q_sample q_step q_step_moments
@@ -121,6 +130,11 @@ CASES = [
         x0_loss_weight""",
         fine=ANY_TIMES,
     ),
+    case(ddpm.min_snr_weight, fine=ANY_TIMES, k=5.0),
+    case(ddpm.learned_variance),
+    case(ddpm.respaced_schedule, tables="times", times=np.array([2.0, T])),
+    case(ddpm.respaced_predictor, tables="times", fine={"None"}, times=np.array([2.0, T])),
+    *cases(ddpm, "uniform_times quadratic_times trailing_times log_snr_times", T=4, S=3),
     case(ddpm.bits_per_dim, nll=1.0),
     case(ddpm.exact_divergence),
     case(ddpm.exact_divergence(MILD, halved), name="exact_divergence's"),
