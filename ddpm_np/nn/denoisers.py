@@ -154,10 +154,10 @@ def _check_truth(truth: Array, x_t: Array) -> None:
     """Raise unless ``truth`` is like x_t: the gradient of another dtype would be cast on its way."""
     for name, x in (("x_t", x_t), ("truth", truth)):
         check_layer_input(name, x)
-    if truth.dtype != x_t.dtype or truth.shape != x_t.shape:
+    if truth.dtype != x_t.dtype or truth.shape != x_t.shape or 0 in x_t.shape:
         raise ValueError(
-            f"truth must have the dtype and shape of x_t, {x_t.dtype} and {x_t.shape}, "
-            f"got {describe(truth)}"
+            f"truth must have the dtype and shape of x_t, {x_t.dtype} and {x_t.shape}, and not be "
+            f"empty, got {describe(truth)}"
         )
 
 

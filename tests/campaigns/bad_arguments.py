@@ -49,7 +49,7 @@ ERRORS = (TypeError, ValueError, FloatingPointError, FileError)
 PRINTED = {"prediction", "noise", "predict", "x_t", "x_T", "x_prev", "conditional", "unconditional"}
 DIVERGED = re.compile("diverged at t = |training diverged by step |inversion does not settle ")
 """Names in messages, beside those of the parameters: what callables return is called so."""
-MUST_SAY = re.compile(r"samplers\.|flow\.")
+MUST_SAY = re.compile(r"samplers\.|flow\.(ddim|flow)_")
 """Whose result must not be NaN, whatever a callable returns."""
 
 
@@ -427,9 +427,9 @@ def _shapes(value: Any) -> list[Any]:
 
 
 def _alike(base: Any, found: Any) -> bool:
-    """Equal but for float32; what is no number is not looked at."""
+    """Equal but for float32, which adds up tens of nats; what is no number is not looked at."""
     pairs = list(zip(_leaves(base), _leaves(found), strict=False))
     return len(_leaves(base)) == len(_leaves(found)) and all(
-        np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
+        np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
         for a, b in pairs
     )

@@ -20,7 +20,7 @@ from ddpm_np.data.baselines import fit_histograms
 from ddpm_np.data.normal_mixtures import fit_gaussian
 from ddpm_np.decoders import gaussian_decoder
 from ddpm_np.estimators import StepErrors
-from ddpm_np.exact import IsotropicMixture, NoisyCurve, gaussian_data_chain
+from ddpm_np.exact import GaussianData, IsotropicMixture, NoisyCurve, gaussian_data_chain
 from ddpm_np.hierarchy import diffusion_decoder, diffusion_encoder
 from ddpm_np.nn import (
     Adam,
@@ -77,6 +77,7 @@ OUTSIDE = {
     "runs.files.to_json": "inside of what writes files",
     "runs.folder.hold_folder": "of a run, see two_writers and full_disk",
     "runs.log.Progress": "a bar on a terminal",
+    "samplers.first_failure": "inside of samplers",
     "samplers.flow_times": "inside of samplers, which have checked the schedule",
     "samplers.walk": "inside of samplers",
     "schedules.tables.Schedule": "tables that the functions beside it make",
@@ -128,6 +129,8 @@ OPS = Ops()
 COVARIANCE = np.array([[1.0, 0.3], [0.3, 0.5]])
 CHAIN = gaussian_data_chain(SCHEDULE, np.array([0.1, -0.2]), COVARIANCE, SIGMA2)
 SCALAR_CHAIN = gaussian_data_chain(SCHEDULE, np.array([0.1]), np.array([[0.7]]), SIGMA2)
+LAW, OTHER_LAW = GaussianData(X[0], COVARIANCE), GaussianData(Y[0], np.array([0.5, 2.0]))
+LINE_MIXTURE = IsotropicMixture(np.array([0.4, 0.6]), np.array([[0.0], [1.0]]), 0.3)
 MIXTURE = IsotropicMixture(np.array([0.4, 0.6]), np.array([[0.0, 1.0], [1.0, 0.0]]), 0.3)
 CONFIGURATION = {"seed": 0, "steps": 3}
 
@@ -152,6 +155,11 @@ def curve(u: Any) -> Any:
     return np.stack([np.cos(u), np.sin(u)], axis=1)
 
 
+def ancestral(x_T: Any, noise: Any) -> Any:
+    """A sampler, linear as its denoiser is."""
+    return ddpm_np.ancestral_sample(SCHEDULE, predict, x_T, noise=noise, sigma2=SIGMA2)
+
+
 RECIPE = Recipe(SCHEDULE, MLPDenoiser(2, T, 4, 1, embedding_size=4), Adam(constant_rate(1e-3)))
 STATE = init_state(RECIPE, 0, lambda values: np.asarray(values, dtype=np.float64))
 ERRORS = StepErrors(X, 0.1 + RNG.random((T + 1, B)), Y)
@@ -168,18 +176,8 @@ def nothing(*values: Any) -> None:
 
 BY_NAME: dict[str, Any] = {
     **{"schedule": SCHEDULE, "T": T, "t": 3, "target": "eps", "sigma2": SIGMA2, "kind": "beta"},
-    **{
-        "x0": X,
-        "x_0": X,
-        "x_t": Y,
-        "x_prev": Y,
-        "x_prev2": X,
-        "x_next": Z,
-        "x_T": Z,
-        "x": X,
-        "y": Y,
-        "z": Z,
-    },
+    **{"x0": X, "x_t": Y, "x_prev": Y, "x_prev2": X, "x_next": Z, "x_T": Z, "x": X, "y": Y, "z": Z},
+    **{"x_0": X, "law": LAW, "other": OTHER_LAW, "k": 5.0},
     **{"eps": Z, "v": Z, "noise": Z, "step_noise": X, "mean": Y, "prediction": Z, "truth": X},
     **{"predict": predict, "decoder": gaussian_decoder, "trajectory": False, "dimensions": 2},
     **{"mean_1": X, "var_1": 0.5, "mean_2": Y, "var_2": 1.5, "variance": 0.7, "nll": X[:, 0]},
@@ -222,6 +220,8 @@ BY_NAME: dict[str, Any] = {
 VARIANCES = {"mean_1": 0.1, "sigma_1": 0.5, "mean_2": -0.3, "sigma_2": 1.5}
 PATHS = {"path": Path("a.npz")}
 STATISTICS = {"mean": np.array([0.1, -0.2])}
+FULL = {"mean_1": STATISTICS["mean"], "cov_1": COVARIANCE}
+FULL |= {"mean_2": -STATISTICS["mean"], "cov_2": np.eye(2)}
 OF_LEVELS = {"images": LEVELS, "train": LEVELS[:50], "validation": LEVELS[50:70], "test": LEVELS[70:]}
 STRIPS = {"forward": [PICTURES] * 3, "reverse": [PICTURES] * 3}
 SPREAD = {"noise": 0.1}
@@ -234,6 +234,7 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "data.files": PATHS,
     "data.images": PATHS,
     "data.images.scale": {"images": IMAGES},
+    "data.images.dequantise": {"images": IMAGES, "uniforms": RNG.random(IMAGES.shape)},
     "data.normal_mixtures": {**OF_LEVELS, "model": fit_gaussian(LEVELS, 0.1), "z": LEVELS + 0.5},
     "data.toy": {**SPREAD, "u": np.array([5.0, 6.0])},
     "elbo.elbo_decomposition": {"noise": draw_noise},
@@ -243,20 +244,21 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "estimators.variances": {"noise": draw_noise},
     "exact.chains.LinearGaussianChain": STATISTICS,
     "exact.gaussian_data": STATISTICS,
+    "exact.linear_samplers": {"sample": ancestral},
+    "exact.mixtures.IsotropicMixture.flow": {"x_T": X[:, :1]},
+    "exact.mixtures.IsotropicMixture.flow_inverse": {"x0": X[:, :1]},
     "exact.curves.NoisyCurve": {"low": 0.0, "high": 1.5},
     "guidance.respaced_predictor": {"times": np.array([1, 3, T])},
-    "flow": {"times": np.array([1, 3, T])},
-    "losses.min_snr_weight": {"k": 5.0},
-    "gaussians.kl_full": {
-        **{"mean_1": STATISTICS["mean"], "cov_1": COVARIANCE},
-        **{"mean_2": -STATISTICS["mean"], "cov_2": np.eye(2)},
-    },
+    "flow": {"signs": np.sign(X), "times": np.array([1, 3, T]), "prior": None, "divergence": None},
+    "gaussians.kl_full": FULL,
+    "gaussians.wasserstein2_full": FULL,
     "gaussians.kl_normal_1d": {name: np.full(3, value) for name, value in VARIANCES.items()},
     "gaussians.marginalise": {"a": 0.5, "s2": 1.0, "b": -0.5, "t2": 0.3},
     "hierarchy.draw_latents": {"noise": NOISE},
     "hierarchy.hierarchical_integrand": {"chain": [X, Y, Z, X, Y, Z, X]},
     "hierarchy.diffusion_decoder": {"mean": model_mean},
     "identities.forms": {"mean": model_mean},
+    "identities.information": {"law": LINE_MIXTURE},
     "identities.forms.two_layer_residual": {"schedule": TWO, "sigma2": SIGMA2[:3], "path": NOISE[:3]},
     "identities.forms.vae_residual": {"schedule": ONE, "sigma2": SIGMA2[:2]},
     "identities.forms.mean_form_residual": {"mean": Y},
@@ -317,7 +319,10 @@ BY_PLACE: dict[str, dict[str, Any]] = {
 INSTANCES: dict[str, tuple[Any, Any]] = {
     "exact.chains.LinearGaussianChain": (CHAIN, None),
     "exact.curves.NoisyCurve": (NoisyCurve(curve, 0.0, 1.5, 0.3), None),
+    "exact.gaussian_data.GaussianData": (LAW, None),
     "exact.mixtures.IsotropicMixture": (MIXTURE, None),
+    "exact.mixtures.IsotropicMixture.flow": (LINE_MIXTURE, None),
+    "exact.mixtures.IsotropicMixture.flow_inverse": (LINE_MIXTURE, None),
     "nn.attention.SelfAttention": (SelfAttention(4, 2, 2), FEATURES),
     "nn.convolution.AveragePool": (AveragePool(), FEATURES),
     "nn.convolution.Conv2d": (Conv2d(4, 3), FEATURES),
@@ -334,6 +339,8 @@ INSTANCES: dict[str, tuple[Any, Any]] = {
 # What comes back and can be called, and with what.
 THEN: dict[str, tuple[Any, ...]] = {
     "decoders.discretised_gaussian": (np.array([[0.5, -1.0], [0.0, 1.0], [-0.5, 0.0]]), X, 0.1),
+    "flow.exact_divergence": (X, 3),
+    "flow.hutchinson": (X, 3),
     "guidance.guided": (X, 3),
     "guidance.respaced_predictor": (X, 3),
     "guidance.clipped": (X, 3),
@@ -404,7 +411,7 @@ def _method(name: str, owner: str, method: str, function: Any) -> Iterator[Entry
     if owner not in INSTANCES:
         yield Entry(name, function, {}, ["an instance"])
         return
-    instance, x = INSTANCES[owner]
+    instance, x = INSTANCES.get(name, INSTANCES[owner])
     if instance is None:  # it has a file: made anew for each call
         yield _entry(name, _append)
     elif x is None:
