@@ -74,6 +74,7 @@ def warn_of_prior(schedule: Schedule, L_T: Array, x0: Array) -> None:
 
     Waits for the device.
     """
+    check_schedule(schedule)
     check_arrays(L_T=L_T)
     xp = check_arrays(x0=x0)
     nats, d = -float(xp.mean(L_T)), math.prod(x0.shape[1:])
