@@ -204,9 +204,9 @@ def draw_samples(task: Run, predict: Predictor) -> dict[int, np.ndarray]:
     options, schedule = task.options, task.recipe.schedule
     steps = options.sampling_steps
     print(f"sampling {options.samples} points over {steps} steps, {options.sampler}", flush=True)
-    walk = make_walk(options.sampler, schedule, steps, options.target, options.variance)
-    visited = ddpm.log_snr_times(schedule, steps).tolist()
-    shown = {*nearest(visited, shown_times(schedule.T))}
+    times = ddpm.log_snr_times(schedule, steps).tolist()
+    walk = make_walk(options.sampler, schedule, times, options.target, options.variance)
+    shown = {*nearest(times, shown_times(schedule.T))}
     return sample(task, walk, predict, (options.samples, 2), shown)
 
 
