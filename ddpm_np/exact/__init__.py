@@ -2,6 +2,7 @@
 
 from ddpm_np.estimators.variances import analytic_dpm_variance, optimal_variance, variance_from_eps_error
 from ddpm_np.exact._gaussian import gaussian_points
+from ddpm_np.exact.budget import Budget, Nats, NatsPerStep, error_budget
 from ddpm_np.exact.chains import LinearGaussianChain
 from ddpm_np.exact.curves import NoisyCurve, swiss_roll_exact
 from ddpm_np.exact.estimator_moments import EstimatorMoments, Moments, linear_gaussian_moments
@@ -9,13 +10,17 @@ from ddpm_np.exact.gaussian_data import gaussian_data_chain, optimal_variance_ga
 from ddpm_np.exact.mixtures import IsotropicMixture, eight_gaussians_exact, mixture_1d_exact
 
 __all__ = [
+    "Budget",
     "EstimatorMoments",
     "IsotropicMixture",
     "LinearGaussianChain",
     "Moments",
+    "Nats",
+    "NatsPerStep",
     "NoisyCurve",
     "analytic_dpm_variance",
     "eight_gaussians_exact",
+    "error_budget",
     "gaussian_data_chain",
     "gaussian_points",
     "linear_gaussian_moments",
