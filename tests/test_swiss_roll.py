@@ -32,7 +32,7 @@ TINY = {
     "--backend": "numpy",
 }
 FILES = {"checkpoint.npz", "metrics.jsonl", "summary.json"}
-PICTURES = {"samples.png", "trajectory.png", "elbo.png", "loss.png", "schedule.png"}
+PICTURES = {"samples.png", "trajectory.png", "elbo.png", "budget.png", "loss.png", "schedule.png"}
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
