@@ -12,6 +12,7 @@ from ddpm_np import _moved, posterior
 from ddpm_np._arrays import Array, Noise, Predictor, Table
 from ddpm_np.decoders import discretised_gaussian, gaussian_decoder
 from ddpm_np.elbo import Elbo, PriorWarning, bits_per_dim, elbo_decomposition, middle_term, prior_term
+from ddpm_np.flow import ddim_invert
 from ddpm_np.forward import q_moments, q_sample, q_step, q_step_moments, q_two_step_moments
 from ddpm_np.gaussians import (
     kl_full,
@@ -20,28 +21,35 @@ from ddpm_np.gaussians import (
     marginalise,
     normal_log_density,
 )
+from ddpm_np.guidance import respaced_predictor
 from ddpm_np.losses import (
     bound_loss,
     bound_weight,
     eps_loss_weight,
     loss_constant,
     mean_loss_weight,
+    min_snr_weight,
     simple_loss,
     v_loss_weight,
     x0_loss_weight,
 )
 from ddpm_np.posterior import posterior_mean_from_eps, q_posterior
-from ddpm_np.reverse import model_mean, prior_log_density, reverse_variance
-from ddpm_np.samplers import ancestral_sample
+from ddpm_np.reverse import learned_variance, model_mean, prior_log_density, reverse_variance
+from ddpm_np.samplers import ancestral_sample, ddim_sample, dpm_solver_sample, heun_sample
 from ddpm_np.schedules import (
     Schedule,
     cosine_schedule,
     linear_schedule,
+    log_snr_times,
     quadratic_schedule,
+    quadratic_times,
+    respaced_schedule,
     scaled_linear_schedule,
     schedule_from_alpha_bar,
     schedule_from_beta,
     sigmoid_schedule,
+    trailing_times,
+    uniform_times,
 )
 from ddpm_np.targets import (
     eps_from_mean,
@@ -73,21 +81,28 @@ __all__ = [
     "bound_loss",
     "bound_weight",
     "cosine_schedule",
+    "ddim_invert",
+    "ddim_sample",
     "discretised_gaussian",
+    "dpm_solver_sample",
     "elbo_decomposition",
     "eps_from_mean",
     "eps_from_v",
     "eps_from_x0",
     "eps_loss_weight",
     "gaussian_decoder",
+    "heun_sample",
     "kl_full",
     "kl_isotropic",
     "kl_normal_1d",
+    "learned_variance",
     "linear_schedule",
+    "log_snr_times",
     "loss_constant",
     "marginalise",
     "mean_loss_weight",
     "middle_term",
+    "min_snr_weight",
     "model_mean",
     "normal_log_density",
     "posterior_mean_from_eps",
@@ -102,13 +117,18 @@ __all__ = [
     "q_step_moments",
     "q_two_step_moments",
     "quadratic_schedule",
+    "quadratic_times",
+    "respaced_predictor",
+    "respaced_schedule",
     "reverse_variance",
     "scaled_linear_schedule",
     "schedule_from_alpha_bar",
     "schedule_from_beta",
     "sigmoid_schedule",
     "simple_loss",
+    "trailing_times",
     "training_target",
+    "uniform_times",
     "v_from_x0_and_eps",
     "v_loss_weight",
     "x0_from_eps",

@@ -1,15 +1,16 @@
-"""What can be done to a prediction before the sampler uses it: guidance, and clipping of x_0.
+"""What can be done to a prediction before the sampler uses it: guidance, clipping of x_0, respacing.
 
-Both turn predictors (x_t, t) -> prediction into predictors, so they work with every sampler and with
+All turn predictors (x_t, t) -> prediction into predictors, so they work with every sampler and with
 the bound. An argument out of range, or predictions that do not agree, raise TypeError or ValueError.
 """
 
 import sys
+from collections.abc import Sequence
 
-from ddpm_np._arrays import Array, Predictor, check_arrays, clamp
+from ddpm_np._arrays import Array, BatchPredictor, Predictor, Times, check_arrays, check_times, clamp
 from ddpm_np._checks import check_callable, check_choice, check_real
 from ddpm_np.reverse import check_predictor, made_for, steps_of
-from ddpm_np.schedules import Schedule, check_schedule
+from ddpm_np.schedules import Schedule, check_schedule, check_visits
 from ddpm_np.targets import TARGETS, Target, predicted_x0
 
 
@@ -64,3 +65,19 @@ def clipped(
         return clamp(predicted_x0(schedule, x_t, t, predict(x_t, t), target), bottom, top)
 
     return made_for(T, predict_x0)
+
+
+def respaced_predictor(predict: BatchPredictor, times: Sequence[int]) -> BatchPredictor:
+    """The network of a long chain, for :func:`ddpm_np.respaced_schedule`: asked at times[i - 1] for i.
+
+    For targets "eps", "x0" and "v": a posterior mean is that of one step of the long chain.
+    """
+    check_callable("predict", predict)
+    visits = check_visits(times, steps_of(predict))
+    S = len(visits)
+
+    def ask_at(x_t: Array, i: Times) -> Array:
+        t = visits[check_times(i, S, x_t.shape[0]) - 1]
+        return predict(x_t, int(t) if t.ndim == 0 else t)
+
+    return made_for(S, ask_at)

@@ -12,6 +12,7 @@ the shape of t. Truth and prediction share one shape, (B, ...). Anything else ra
 ValueError.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from ddpm_np._arrays import (
     coefficient,
     sum_features,
 )
-from ddpm_np._checks import check_choice, check_integer
+from ddpm_np._checks import check_choice, check_integer, check_real
 from ddpm_np.reverse import check_variances
 from ddpm_np.schedules import Schedule, check_schedule
 from ddpm_np.targets import TARGETS, Target
@@ -79,6 +80,25 @@ def bound_weight(schedule: Schedule, t: Array | int, sigma2: Table, target: Targ
     """Weight of ||truth - prediction||^2 in -L_{t-1} for any target."""
     check_choice("target", target, TARGETS)
     return LOSS_WEIGHTS[target](schedule, t, sigma2)
+
+
+def min_snr_weight(schedule: Schedule, t: Array | int, k: float, target: Target = "eps") -> Any:
+    """Weight of ||truth - prediction||^2 by min-SNR-k, Hang et al. 2023 (arXiv 2303.09556).
+
+        "x0"  min(snr, k),  snr = alpha_bar[t] / (1 - alpha_bar[t])
+
+    and the same loss in the other targets: over snr for "eps", over snr + 1 for "v", over the square of
+    (26)'s coefficient of x_0 for "mean".
+    """
+    check_choice("target", target, TARGETS)
+    limit = check_real("k", k, 0.0, sys.float_info.max)
+    t = check_times(t, check_schedule(schedule).T, None)
+    if target == "eps":
+        return np.minimum(1.0, limit * schedule.noise_to_signal[t] ** 2)
+    weight = np.minimum(schedule.alpha_bar[t] / schedule.one_minus_alpha_bar[t], limit)
+    if target == "v":
+        return weight * schedule.one_minus_alpha_bar[t]
+    return weight / schedule.c_x0[t] ** 2 if target == "mean" else weight
 
 
 def loss_constant(schedule: Schedule, t: Array | int, sigma2: Table, dimensions: int) -> Any:

@@ -80,6 +80,19 @@ def reverse_variance(schedule: Schedule, kind: VarianceKind) -> Table:
     return table
 
 
+def learned_variance(schedule: Schedule, v: Array, t: Array | int) -> Array:
+    """Variances that a network interpolates, Nichol & Dhariwal 2021 (arXiv 2102.09672), (15).
+
+        sigma2 = exp(v log(beta[t]) + (1 - v) log(beta_tilde[t])),  beta_tilde[2] at t = 1
+
+    v has any shape (B, ...), one number per coordinate; it need not lie in [0, 1], since the best
+    variance may lie outside [beta_tilde[t], beta[t]].
+    """
+    t, c = at(schedule, t, v=v)
+    low = np.log(reverse_variance(schedule, "posterior")[t])
+    return array_namespace(v).exp(c(np.log(schedule.beta[t]) - low) * v + c(low))
+
+
 # --- the arguments of a chain -------------------------------------------------------------
 
 
@@ -115,5 +128,5 @@ def check_predictor(schedule: Schedule, predict: BatchPredictor) -> None:
     if T not in (None, check_schedule(schedule).T):
         raise ValueError(
             f"predict was made for T = {T}, and the schedule has T = {schedule.T}: "
-            "a network needs the schedule it was trained with, or respacing"
+            "a network needs the schedule it was trained with, or respaced_predictor(predict, times)"
         )

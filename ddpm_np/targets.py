@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ddpm_np._arrays import Array, Table, Times, cast, check_arrays, coefficient
+from ddpm_np._arrays import Array, Table, Times, cast, coefficient
 from ddpm_np._checks import check_choice
 from ddpm_np.schedules import Schedule, at
 
@@ -28,11 +28,8 @@ def x0_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps: Array) -> A
 
     Errors in eps are amplified by the factor in front of it.
     """
-    t, c = at(schedule, t, x_t=x_t, eps=eps)
-    with np.errstate(over="ignore"):  # c refuses infinity with a clear message
-        inverse_signal = np.exp(-0.5 * schedule.log_alpha_bar[t])  # 1 / sqrt(alpha_bar[t])
-    sigma = schedule.sqrt_one_minus_alpha_bar[t]
-    return c(inverse_signal) * x_t - c(sigma * inverse_signal) * eps
+    t, _ = at(schedule, t, x_t=x_t, eps=eps)
+    return x0_from_eps_unchecked(schedule, x_t, t, eps)
 
 
 def eps_from_x0(schedule: Schedule, x_t: Array, t: Array | int, x0: Array) -> Array:
@@ -40,9 +37,8 @@ def eps_from_x0(schedule: Schedule, x_t: Array, t: Array | int, x0: Array) -> Ar
 
     eps = (x_t - sqrt(alpha_bar[t]) * x0) / sqrt(1 - alpha_bar[t])
     """
-    t, c = at(schedule, t, x_t=x_t, x0=x0)
-    signal, inverse_sigma = schedule.sqrt_alpha_bar[t], 1.0 / schedule.sqrt_one_minus_alpha_bar[t]
-    return c(inverse_sigma) * x_t - c(signal * inverse_sigma) * x0
+    t, _ = at(schedule, t, x_t=x_t, x0=x0)
+    return eps_from_x0_unchecked(schedule, x_t, t, x0)
 
 
 def x0_from_mean(schedule: Schedule, x_t: Array, t: Array | int, mean: Array) -> Array:
@@ -50,10 +46,8 @@ def x0_from_mean(schedule: Schedule, x_t: Array, t: Array | int, mean: Array) ->
 
     x0 = (mean - c_xt[t] * x_t) / c_x0[t], the coefficients of (26)
     """
-    t, c = at(schedule, t, x_t=x_t, mean=mean)
-    c_xt, c_x0 = schedule.c_xt[t], schedule.c_x0[t]
-    _check_invertible(c_x0)
-    return c(1.0 / c_x0) * mean - c(c_xt / c_x0) * x_t
+    t, _ = at(schedule, t, x_t=x_t, mean=mean)
+    return x0_from_mean_unchecked(schedule, x_t, t, mean)
 
 
 def eps_from_mean(schedule: Schedule, x_t: Array, t: Array | int, mean: Array) -> Array:
@@ -61,9 +55,8 @@ def eps_from_mean(schedule: Schedule, x_t: Array, t: Array | int, mean: Array) -
 
     eps = (x_t - sqrt(alpha[t]) * mean) * sqrt(1 - alpha_bar[t]) / (1 - alpha[t])
     """
-    t, c = at(schedule, t, x_t=x_t, mean=mean)
-    scale = schedule.sqrt_one_minus_alpha_bar[t] / schedule.beta[t]
-    return (x_t - c(np.sqrt(schedule.alpha[t])) * mean) * c(scale)
+    t, _ = at(schedule, t, x_t=x_t, mean=mean)
+    return eps_from_mean_unchecked(schedule, x_t, t, mean)
 
 
 def v_from_x0_and_eps(schedule: Schedule, t: Array | int, x0: Array, eps: Array) -> Array:
@@ -80,8 +73,8 @@ def x0_from_v(schedule: Schedule, x_t: Array, t: Array | int, v: Array) -> Array
 
     x0 = sqrt(alpha_bar[t]) * x_t - sqrt(1 - alpha_bar[t]) * v
     """
-    t, c = at(schedule, t, x_t=x_t, v=v)
-    return c(schedule.sqrt_alpha_bar[t]) * x_t - c(schedule.sqrt_one_minus_alpha_bar[t]) * v
+    t, _ = at(schedule, t, x_t=x_t, v=v)
+    return x0_from_v_unchecked(schedule, x_t, t, v)
 
 
 def eps_from_v(schedule: Schedule, x_t: Array, t: Array | int, v: Array) -> Array:
@@ -98,8 +91,8 @@ def predicted_x0(
 ) -> Array:
     """Observation that a prediction of any target implies."""
     check_choice("target", target, TARGETS)
-    check_arrays(x_t=x_t, prediction=prediction)
-    return _X0_FROM[target](schedule, x_t, t, prediction)
+    t, _ = at(schedule, t, x_t=x_t, prediction=prediction)
+    return predicted_x0_unchecked(schedule, x_t, t, prediction, target)
 
 
 def predicted_eps(
@@ -107,8 +100,8 @@ def predicted_eps(
 ) -> Array:
     """Noise that a prediction of any target implies."""
     check_choice("target", target, TARGETS)
-    check_arrays(x_t=x_t, prediction=prediction)
-    return _EPS_FROM[target](schedule, x_t, t, prediction)
+    t, _ = at(schedule, t, x_t=x_t, prediction=prediction)
+    return predicted_eps_unchecked(schedule, x_t, t, prediction, target)
 
 
 def training_target(
@@ -120,10 +113,65 @@ def training_target(
     return training_target_unchecked(schedule, x0, t, noise, target)
 
 
+def check_target(schedule: Schedule, target: object) -> None:
+    """Raise unless ``target`` is one of TARGETS and says something of x_0 at every t."""
+    check_choice("target", target, TARGETS)
+    if target == "eps" and schedule.beta[-1] == 1.0:
+        raise ValueError(
+            'target must be "x0", "mean" or "v" where alpha_bar[T] = 0, got "eps": '
+            "x_T is nothing but noise, and its noise says nothing of x_0"
+        )
+
+
+# --- for checked arguments ----------------------------------------------------------------
+
+
+def predicted_x0_unchecked(
+    schedule: Schedule, x_t: Array, t: Times, prediction: Array, target: Target
+) -> Array:
+    """Compute :func:`predicted_x0`."""
+    return _X0_FROM[target](schedule, x_t, t, prediction)
+
+
+def predicted_eps_unchecked(
+    schedule: Schedule, x_t: Array, t: Times, prediction: Array, target: Target
+) -> Array:
+    """Compute :func:`predicted_eps`."""
+    return _EPS_FROM[target](schedule, x_t, t, prediction)
+
+
+def x0_from_eps_unchecked(schedule: Schedule, x_t: Array, t: Times, eps: Array) -> Array:
+    """Compute :func:`x0_from_eps`, M2 (28)."""
+    with np.errstate(over="ignore"):  # coefficient refuses infinity with a clear message
+        inverse_signal = np.exp(-0.5 * schedule.log_alpha_bar[t])  # 1 / sqrt(alpha_bar[t])
+    ratio = coefficient(schedule.noise_to_signal[t], x_t)
+    return coefficient(inverse_signal, x_t) * x_t - ratio * eps
+
+
+def eps_from_x0_unchecked(schedule: Schedule, x_t: Array, t: Times, x0: Array) -> Array:
+    """Compute :func:`eps_from_x0`, M2 (27)."""
+    signal, inverse_sigma = schedule.sqrt_alpha_bar[t], 1.0 / schedule.sqrt_one_minus_alpha_bar[t]
+    return coefficient(inverse_sigma, x_t) * x_t - coefficient(signal * inverse_sigma, x_t) * x0
+
+
+def x0_from_mean_unchecked(schedule: Schedule, x_t: Array, t: Times, mean: Array) -> Array:
+    """Compute :func:`x0_from_mean`, M2 (26)."""
+    c_xt, c_x0 = schedule.c_xt[t], schedule.c_x0[t]
+    _check_invertible(c_x0)
+    return coefficient(1.0 / c_x0, x_t) * mean - coefficient(c_xt / c_x0, x_t) * x_t
+
+
+def eps_from_mean_unchecked(schedule: Schedule, x_t: Array, t: Times, mean: Array) -> Array:
+    """Compute :func:`eps_from_mean`, M2 (29)."""
+    scale = schedule.sqrt_one_minus_alpha_bar[t] / schedule.beta[t]
+    root_alpha = coefficient(np.sqrt(schedule.alpha[t]), x_t)
+    return (x_t - root_alpha * mean) * coefficient(scale, x_t)
+
+
 def training_target_unchecked(
     schedule: Schedule, x0: Array, t: Times, noise: Array, target: Target
 ) -> Array:
-    """Compute :func:`training_target` for checked arguments."""
+    """Compute :func:`training_target`."""
     if target == "eps":
         return noise
     if target == "x0":
@@ -136,24 +184,39 @@ def training_target_unchecked(
 
 
 def v_from_x0_and_eps_unchecked(schedule: Schedule, t: Times, x0: Array, eps: Array) -> Array:
-    """Compute :func:`v_from_x0_and_eps` for checked arguments."""
+    """Compute :func:`v_from_x0_and_eps`."""
     signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
     return cast(signal, x0) * eps - cast(sigma, x0) * x0
 
 
+def x0_from_v_unchecked(schedule: Schedule, x_t: Array, t: Times, v: Array) -> Array:
+    """Compute :func:`x0_from_v`."""
+    signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
+    return cast(signal, x_t) * x_t - cast(sigma, x_t) * v
+
+
 def eps_from_v_unchecked(schedule: Schedule, x_t: Array, t: Times, v: Array) -> Array:
-    """Compute :func:`eps_from_v` for checked arguments."""
+    """Compute :func:`eps_from_v`."""
     signal, sigma = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
     return cast(sigma, x_t) * x_t + cast(signal, x_t) * v
 
 
-def _as_predicted(schedule: Schedule, x_t: Array, t: Array | int, prediction: Array) -> Array:
-    at(schedule, t, x_t=x_t)
+def _as_predicted(schedule: Schedule, x_t: Array, t: Times, prediction: Array) -> Array:
     return prediction
 
 
-_X0_FROM = {"eps": x0_from_eps, "x0": _as_predicted, "mean": x0_from_mean, "v": x0_from_v}
-_EPS_FROM = {"eps": _as_predicted, "x0": eps_from_x0, "mean": eps_from_mean, "v": eps_from_v}
+_X0_FROM = {
+    "eps": x0_from_eps_unchecked,
+    "x0": _as_predicted,
+    "mean": x0_from_mean_unchecked,
+    "v": x0_from_v_unchecked,
+}
+_EPS_FROM = {
+    "eps": _as_predicted,
+    "x0": eps_from_x0_unchecked,
+    "mean": eps_from_mean_unchecked,
+    "v": eps_from_v_unchecked,
+}
 
 
 def _check_invertible(c_x0: Table) -> None:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import _command_line  # noqa: F401  # before NumPy: it sets BLAS threads
-from _training import Run, loss_curve, mean, strip_times
+from _training import Run, loss_curve, mean, nearest, strip_times
 
 # isort: split
 import numpy as np
@@ -59,7 +59,7 @@ def judge(
         "oracle_gap_se": standard_error(oracle.total),
         "excess_gap": mean(excess),
         "excess_gap_se": standard_error(excess),
-        "budget": {name: part[:2] for name, part in budget._asdict().items()},
+        "budget": {name: {"total": p.total, "se": p.se} for name, p in budget._asdict().items()},
     }
 
 
@@ -103,8 +103,8 @@ def print_table(summary: dict[str, Any]) -> None:
         print(f"  {name:<24}{short(value):>10}   {remark}")
     print("Where each nat of the gap went, on draws of its own:")
     for name, remark in PARTS.items():
-        nats, se = summary["budget"][name]
-        print(f"  {name:<24}{short(nats):>10}   +- {se:.4f}   {remark}")
+        part = summary["budget"][name]
+        print(f"  {name:<24}{short(part['total']):>10}   +- {part['se']:.4f}   {remark}")
     print("Distance of the samples from fresh data:")
     print(f"  {'sliced W2':<24}{short(summary['sliced_w2']):>10}")
     floor = short(summary["sliced_w2_floor"])
@@ -132,7 +132,7 @@ def draw(
     options, schedule, folder = run.options, run.recipe.schedule, run.options.out_dir
     plotting.save(plotting.plot_samples(test, frames[0]), folder / "samples.png")
 
-    times = strip_times(schedule.T, STRIP)
+    times = nearest(frames, strip_times(schedule.T, STRIP))
     noise = generator(options.seed, BOUND, schedule.T + 1).standard_normal(test.shape)
     forward = [ddpm.q_sample(schedule, test, t, noise) for t in times]
     reverse = [frames[t] for t in reversed(times)]

@@ -3,7 +3,7 @@
 import argparse
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,8 @@ from _command_line import OUT_DIR, folder, integer, positive  # before NumPy: it
 # isort: split
 import numpy as np
 
-import ddpm_np as ddpm
 from backends import Backend
-from ddpm_np import Array, Predictor, Table
+from ddpm_np import Array, Predictor
 from ddpm_np.nn import cosine_decay, warmup
 from ddpm_np.nn.optimizers import LearningRate
 from ddpm_np.randomness import SAMPLE
@@ -24,7 +23,7 @@ from ddpm_np.runs.batches import Batch
 from ddpm_np.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ddpm_np.runs.folder import hold_folder
 from ddpm_np.runs.log import MetricsLog, Progress
-from ddpm_np.targets import TARGETS, Target
+from ddpm_np.targets import TARGETS
 from ddpm_np.training import Recipe, TrainState, init_state, train
 
 CHECKPOINT = "checkpoint.npz"
@@ -169,11 +168,11 @@ def placed(
 
 
 def sample(
-    run: Run, predict: Predictor, shape: tuple[int, ...], sigma2: Table, target: Target, times: set[int]
+    run: Run, walk: Callable[..., Array], predict: Predictor, shape: tuple[int, ...], times: set[int]
 ) -> dict[int, np.ndarray]:
-    """Run Algorithm 2; returns x_t on the host for t in ``times``, and t = 0."""
+    """Sample by ``walk(predict, x_T, noise)``; returns x_t on the host at ``times``, and at t = 0."""
     backend, seed, dtype = run.backend, run.options.seed, run.options.dtype
-    schedule, frames = run.recipe.schedule, {}
+    frames = {}
 
     def watched(x_t: Array, t: int) -> Array:
         if t in times:
@@ -183,11 +182,13 @@ def sample(
     def noise(t: int) -> Array:
         return backend.normal((seed, SAMPLE, t), shape, dtype)
 
-    x0 = ddpm.ancestral_sample(
-        schedule, watched, noise(schedule.T + 1), noise=noise, sigma2=sigma2, target=target
-    )
-    frames[0] = backend.to_numpy(x0)
+    frames[0] = backend.to_numpy(walk(watched, noise(run.recipe.schedule.T + 1), noise))
     return frames
+
+
+def nearest(times: Collection[int], wanted: Iterable[int]) -> list[int]:
+    """The times nearest to those wanted, increasing."""
+    return sorted({min(times, key=lambda t: abs(t - one)) for one in wanted})
 
 
 # --- numbers ------------------------------------------------------------------------------

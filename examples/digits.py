@@ -21,6 +21,7 @@ from typing import Any
 from _command_line import require_plotting, run_command  # before NumPy: it sets BLAS threads
 from _digits_report import bits_table, draw, print_tables, sample_report
 from _digits_setup import Task, configuration, load, make_recipe, parse
+from _samplers import ancestral
 from _training import Clock, about_training, run_folder, sample, strip_times, train_or_resume
 
 # isort: split
@@ -198,7 +199,8 @@ def draw_samples(
         network = guided(given, network, options.guidance)
     predict = clipped(recipe.schedule, network, recipe.target)
     shape, times = (len(intended), *task.x.shape[1:]), {*strip_times(recipe.schedule.T, STRIP)}
-    return sample(task, predict, shape, sigma2, "x0", times)
+    walk = ancestral(recipe.schedule, sigma2, "x0")
+    return sample(task, walk, predict, shape, times)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 # _command_line before NumPy: it sets BLAS threads
 from _command_line import integer, new_parser, require_plotting, run_command
+from _samplers import SAMPLERS, make_walk
 from _swiss_roll_report import check_finite, draw, judge, print_table, shown_times
 from _training import (
     LARGEST,
@@ -25,6 +26,7 @@ from _training import (
     Run,
     about_training,
     add_run_flags,
+    nearest,
     peak_rate,
     run_folder,
     sample,
@@ -91,20 +93,20 @@ def run_in_folder(task: Run) -> None:
     clock = Clock()
     state, first, log = train_or_resume(task, configuration(options), make_batches(task, points))
     clock.stop("train")
-    print(f"sampling {options.samples} points over {schedule.T} steps", flush=True)
     predict = predictor(task.recipe, state.average, backend.ops)
-    sigma2 = ddpm.reverse_variance(schedule, options.variance)
-    times = shown_times(schedule.T)
-    frames = sample(task, predict, (options.samples, 2), sigma2, options.target, times)
+    frames = draw_samples(task, predict)
     clock.stop("sample")
     print(f"evaluating the bound on {options.samples} fresh points, all {schedule.T} terms", flush=True)
     test = law.sample(options.samples, generator(options.seed, TEST))
+    sigma2 = ddpm.reverse_variance(schedule, options.variance)
     bound, oracle = measure(task, predict, law, sigma2, test)
     budget = measure_budget(task, predict, law, sigma2)
 
     summary = {
         **about_training(task, state, first, clock.seconds["train"]),
         "sample_seconds": round(clock.seconds["sample"], 3),
+        "sampler": options.sampler,
+        "sampling_steps": options.sampling_steps,
         **judge(law, bound, oracle, budget, frames[0], options),
         "configuration": configuration(options),
     }
@@ -143,6 +145,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default=4000,
         help="number to draw, and of fresh points to measure the bound on",
     )
+    add("--sampler", choices=SAMPLERS, default="ancestral", help="how to draw the samples")
+    add(
+        "--sampling-steps",
+        type=integer(1, LARGEST),
+        help="how many steps the sampler takes, evenly in the log signal-to-noise ratio; default: all",
+    )
     add(
         "--noise",
         choices=("host", "device"),
@@ -155,6 +163,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         SCHEDULES[options.schedule](options.timesteps)
     except (MemoryError, ValueError) as error:
         parser.error(f"--timesteps {options.timesteps} --schedule {options.schedule}: {error}")
+    steps, T = options.sampling_steps or options.timesteps, options.timesteps
+    if steps > T:
+        parser.error(f"--sampling-steps must be at most --timesteps {T}, got {steps}")
+    options.sampling_steps = steps
     return options
 
 
@@ -165,7 +177,7 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("backend", "steps", "batch_size", *network, *rest)}
 
 
-# --- training and the bound ---------------------------------------------------------------
+# --- training, samples and the bound ---------------------------------------------------------------
 
 
 def make_recipe(options: argparse.Namespace) -> Recipe:
@@ -196,6 +208,17 @@ def make_batches(task: Run, points: np.ndarray) -> Callable[[int], Batch]:
         return x0, t, task.backend.normal(key, x0.shape, options.dtype)
 
     return draw
+
+
+def draw_samples(task: Run, predict: Predictor) -> dict[int, np.ndarray]:
+    """Sample as the options say; returns x_t at the times that the pictures show."""
+    options, schedule = task.options, task.recipe.schedule
+    steps = options.sampling_steps
+    print(f"sampling {options.samples} points over {steps} steps, {options.sampler}", flush=True)
+    walk = make_walk(options.sampler, schedule, steps, options.target, options.variance)
+    visited = ddpm.log_snr_times(schedule, steps).tolist()
+    shown = {*nearest(visited, shown_times(schedule.T))}
+    return sample(task, walk, predict, (options.samples, 2), shown)
 
 
 def measure(

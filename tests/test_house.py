@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 GROUND = ["_checks", "_arrays", "randomness", "schedules", "gaussians"]
 SLIDES = [
     *["forward", "posterior", "targets", "reverse", "losses", "decoders", "elbo", "paths"],
-    *["hierarchy", "samplers", "guidance", "training"],
+    *["hierarchy", "samplers", "flow", "guidance", "training"],
 ]
 MATHEMATICS = [*GROUND, *SLIDES[:-1]]
 BACKENDS = {"backends", "cupy", "cupy_backends", "numba", "llvmlite", "torch"}

@@ -19,6 +19,7 @@ from ddpm_np.losses import (
     eps_loss_weight,
     loss_constant,
     mean_loss_weight,
+    min_snr_weight,
     simple_loss,
     v_loss_weight,
     x0_loss_weight,
@@ -260,3 +261,24 @@ def test_on_every_library(lib, dtype, target):
     assert str(simple.dtype).endswith(dtype)
     expected = simple_loss(*host.astype(np.float64))
     assert_within(lib.host(simple), expected, 16 * eps_of(dtype) * expected)
+
+
+@given(schedules(), st.floats(0.1, 20.0), st.integers(0, 2**32))
+def test_min_snr_is_one_loss_in_every_target(s, k, seed):
+    """An error of x_0, squared, is one of eps over snr, of v over snr + 1, of the mean over c_x0^2."""
+    t = np.arange(1, s.T + 1)
+    snr = s.alpha_bar[1:] / s.one_minus_alpha_bar[1:]
+    x0_weight = np.minimum(snr, k)
+    np.testing.assert_array_equal(min_snr_weight(s, t, k, "x0"), x0_weight)
+    for target, factor in (("eps", snr), ("v", snr + 1.0), ("mean", s.c_x0[1:] ** 2)):
+        np.testing.assert_allclose(min_snr_weight(s, t, k, target) * factor, x0_weight, rtol=64 * EPS)
+
+
+def test_min_snr_arguments():
+    assert min_snr_weight(MILD, 3, 5.0) == min_snr_weight(MILD, np.array([3]), 5.0, "eps")[0]
+    with pytest.raises(ValueError, match="k must lie in"):
+        min_snr_weight(MILD, 3, 0.0)
+    with pytest.raises(ValueError, match="target must be one of"):
+        min_snr_weight(MILD, 3, 5.0, "noise")
+    with pytest.raises(ValueError, match="t must be between 1 and 10"):
+        min_snr_weight(MILD, 11, 5.0)

@@ -379,8 +379,8 @@ schedules/tables.py: (26) off by one
 > test_posterior.py::test_posterior_is_bayes_rule
 
 targets.py: (28) with a wrong sign
-- c(inverse_signal) * x_t - c(
-+ c(inverse_signal) * x_t + c(
+- x_t - ratio * eps
++ x_t + ratio * eps
 > test_targets.py::test_conversions_invert_the_draw
 
 posterior.py: (29) without root

@@ -7,7 +7,7 @@ from scipy import stats
 
 from ddpm_np.forward import q_sample
 from ddpm_np.posterior import posterior_mean_from_eps, q_posterior
-from ddpm_np.reverse import model_mean, prior_log_density, reverse_variance
+from ddpm_np.reverse import learned_variance, model_mean, prior_log_density, reverse_variance
 from ddpm_np.schedules import linear_schedule, schedule_from_beta
 from ddpm_np.targets import predicted_eps, predicted_x0
 from ddpm_np.targets import training_target as truth_of
@@ -116,3 +116,18 @@ def test_prior_is_standard_normal(lib, dtype):
 @pytest.mark.parametrize("target", TARGETS)
 def test_on_every_library(lib, dtype, target):
     check_library(lib, dtype, lambda t, x, p: model_mean(MILD, x, t, p, target), 2)
+
+
+@given(cases(1))
+def test_learned_variance_is_a_geometric_mean(case):
+    """v = 1 is beta, 0 the posterior variance (beta_tilde_2 at t = 1), 1/2 the root of their product."""
+    schedule, t, x = case
+    beta, low = (at(reverse_variance(schedule, kind), t, x) for kind in ("beta", "posterior"))
+    for v, expected in ((1.0, beta), (0.0, low), (0.5, np.sqrt(beta * low)), (2.0, beta**2 / low)):
+        expected = np.broadcast_to(expected, x.shape)
+        # exp magnifies the rounding of its argument, up to 30 here.
+        assert_within(learned_variance(schedule, np.full_like(x, v), t), expected, 256 * EPS * expected)
+
+
+def test_learned_variance_on_every_library(lib, dtype):
+    check_library(lib, dtype, lambda t, v: learned_variance(MILD, v, t), 1)

@@ -109,21 +109,19 @@ def log_snr_times(schedule: Schedule, S: int) -> Visits:
 # --- their checks -------------------------------------------------------------------------
 
 
-def check_visits(times: object, T: int) -> Visits:
-    """Return visited times as a host array: integers that increase from 1 or more to exactly T."""
+def check_visits(times: object, T: int | None) -> Visits:
+    """Return visited times as a host array: integers that increase from 1 or more to T, if known."""
     t = as_floats("times", times)
     if t.ndim != 1 or not t.size:
         raise ValueError(f"times must be a sequence of the times to visit, got {describe(times)}")
     if not np.all(t == np.round(t)):
         raise TypeError(f"times must be integers, got {describe(times)}")
     if t[0] < 1:
-        raise ValueError(
-            f"times must be from 1 to T = {T}, got {t[0]:g}; t = 0 is the data, always last"
-        )
+        raise ValueError(f"times must be 1 or more, got {t[0]:g}; t = 0, the data, is always the end")
     if not np.all(np.diff(t) > 0):
         i = int(np.argmin(np.diff(t) > 0))
         raise ValueError(f"times must increase, got {t[i]:g} before {t[i + 1]:g}")
-    if t[-1] != T:
+    if T is not None and t[-1] != T:
         raise ValueError(f"the last of times must be T = {T}, got {t[-1]:g}")
     return t.astype(np.int64)
 
