@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from backends import get_backend
 from ddpm_np.data.toy import SWISS_ROLL_RANGE, swiss_roll_curve
@@ -192,8 +193,8 @@ def test_draws_agree_with_the_grid_within_their_standard_errors():
             continue
         z = np.array([(part.total - value) / part.se for part in found])
         assert abs(np.mean(z)) < 4.0 / math.sqrt(len(z)), name
-        # The variance of 30 z-scores has a standard error of sqrt(2 / 29) = 0.26.
-        assert abs(np.var(z, ddof=1) - 1.0) < 4.0 * math.sqrt(2.0 / 29.0), name
+        low, high = stats.chi2.ppf([1e-5, 1.0 - 1e-5], len(z) - 1)
+        assert low < np.sum((z - np.mean(z)) ** 2) < high, name
     per_t = np.mean([budget.steps.per_t for budget in budgets], axis=0)
     spread = np.std([budget.steps.per_t for budget in budgets], axis=0) / math.sqrt(len(budgets))
     error = np.abs(per_t[1:] - steps_by_entropy(law, SHORT, best))
