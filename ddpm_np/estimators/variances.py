@@ -80,7 +80,9 @@ def optimal_variance(
     squares = _mean_squares(schedule, predict, x0, noise, target, error)
     # Half the squared ratio of the errors of the mean and of the target is its weight at sigma2 = 1.
     t, one = np.arange(1, schedule.T + 1), np.ones(schedule.T + 1)
-    return schedule.posterior_variance + from_1(2.0 * bound_weight(schedule, t, one, target) * squares[1:])
+    return schedule.posterior_variance + from_1(
+        2.0 * bound_weight(schedule, t, one, target) * squares[1:]
+    )
 
 
 def analytic_dpm_variance(

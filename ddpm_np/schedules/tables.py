@@ -119,7 +119,7 @@ def schedule_from_beta(beta: object) -> Schedule:
         but = ", but for the last entry, which may be 1" if keeps[t] == 1.0 else ""
         raise ValueError(f"beta must lie strictly between 0 and 1{but}, got beta[{t}] = {steps[t]:g}")
     beta = np.concatenate([[0.0], steps])
-    log_alpha_bar = np.concatenate([[0.0], cumulative_sum(np.log1p(-keeps)), [-math.inf] * last])
+    log_alpha_bar = np.concatenate([[0.0], cumulative_sum(np.log1p(-keeps)), [-np.inf] * last])
     one_minus_alpha_bar = -np.expm1(log_alpha_bar)
     one_minus_alpha_bar[:2] = beta[:2]  # 0, not -0; and beta_1 to the last bit: mu_tilde_1 is x_0
     return from_tables(beta, 1.0 - beta, np.exp(log_alpha_bar), log_alpha_bar, one_minus_alpha_bar)
