@@ -1,4 +1,4 @@
-"""Zero terminal SNR: every function at T, where alpha_bar is 0, is the limit of alpha_bar -> 0 or refuses.
+"""Zero terminal SNR: at T, where alpha_bar is 0, each function is the limit or refuses.
 
 ``ZERO`` ends in alpha_bar = 0 exactly, ``NEAR`` differs from it by beta_T = 1 - 2^-50 alone. What is
 finite is of the form a + b sqrt(alpha_bar_T) near there, with a and b of order 1 to 10.
@@ -7,13 +7,12 @@ finite is of the form a + b sqrt(alpha_bar_T) near there, with a and b of order 
 import inspect
 import math
 import re
-from pathlib import Path
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 import ddpm_np as ddpm
 from ddpm_np import (
@@ -32,8 +31,16 @@ from ddpm_np import (
     samplers,
     targets,
 )
+from ddpm_np.data.distances import sliced_wasserstein
+from ddpm_np.nn import Adam, MLPDenoiser, cosine_decay, mlp_loss_and_gradient
+from ddpm_np.nn.ops import GENERIC
 from ddpm_np.runs import evaluation
+from ddpm_np.runs.batches import batches
+from ddpm_np.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ddpm_np.schedules import log_snr_times, merge_first_steps, respaced_schedule, trailing_times
+from ddpm_np.testing import check_identities
+from ddpm_np.testing.adapters.reference import Reference
+from ddpm_np.training import Recipe, init_state, train
 from tests.strategies import EPS, MILD, schedules
 
 T = MILD.T
@@ -419,3 +426,172 @@ def public(room: ModuleType, *, inside: bool = False) -> set[str]:
             if {"schedule", "chain"} & {*parameters} and not re.search("^_|_unchecked$", name):
                 found.add(name)
     return found
+
+
+# --- what is known at T by other means
+
+
+@pytest.mark.parametrize("sigma2", [0.3, 1.0])
+def test_formulas_at_T(sigma2):
+    """x_T holds nothing: the posterior is q(x_{T-1} | x_0), N(r x0, (1 - r^2) I), r = signal[T-1]."""
+    r, table = math.sqrt(ZERO.alpha_bar[T - 1]), np.full(T + 1, sigma2)
+    mean, variance = ddpm.q_posterior(ZERO, X0, X_T, T)
+    np.testing.assert_allclose(mean, r * X0, rtol=4 * EPS)
+    assert variance == pytest.approx(1.0 - r**2, rel=4 * EPS)
+    np.testing.assert_array_equal(ddpm.q_sample(ZERO, X0, T, NOISE), NOISE)
+    for target, x0 in {"x0": PREDICTION, "v": -PREDICTION, "mean": PREDICTION / r}.items():
+        implied = ddpm.predicted_x0(ZERO, X_T, T, PREDICTION, target)
+        np.testing.assert_allclose(implied, x0, rtol=4 * EPS)
+        np.testing.assert_allclose(
+            ddpm.model_mean(ZERO, X_T, T, PREDICTION, target), r * x0, rtol=4 * EPS
+        )
+        np.testing.assert_array_equal(ddpm.predicted_eps(ZERO, X_T, T, PREDICTION, target), X_T)
+        slope = r if target != "mean" else 1.0
+        expected = slope**2 / (2.0 * sigma2)
+        assert ddpm.bound_weight(ZERO, T, table, target) == pytest.approx(expected, rel=4 * EPS)
+
+
+def test_laws_at_T():
+    """x_T is eps, and says nothing about x_0: E[x_0 | x_T] is the mean of the data."""
+    for law in (LAW, ROLL, exact.mixture_1d_exact()):
+        x_T = X_T[:, : law.d]
+        mixture = law if isinstance(law, exact.IsotropicMixture) else law.mixture()
+        mean = np.broadcast_to(mixture.weights @ mixture.means, x_T.shape)
+        np.testing.assert_allclose(law.posterior_x0(ZERO, x_T, T), mean, rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(law.bayes_eps(ZERO, x_T, T), x_T)
+        normal = ddpm.prior_log_density(x_T)
+        np.testing.assert_allclose(law.diffused(ZERO, T).log_density(x_T), normal, rtol=1e-13)
+
+
+@pytest.mark.parametrize("target", NOT_EPS)
+def test_gaussian_data_cost_nothing(target):
+    """x_T is exactly N(0, I), so that the best model of Gaussian data is the data's law, M2 (2).
+
+    With one variance of all coordinates its bound is tight too: -ELBO is the entropy, in the mean.
+    """
+    s2 = 0.25
+    marginal = ZERO.alpha_bar * s2 + ZERO.one_minus_alpha_bar
+    posterior_x0 = ZERO.sqrt_alpha_bar * s2 / marginal
+    x0, noises = np.array([[0.5], [0.5], [-0.5], [-0.5]]), np.array([[1.0], [-1.0], [1.0], [-1.0]])
+
+    def best(x_t, t):
+        if target == "x0":
+            return posterior_x0[t] * x_t
+        if target == "mean":
+            return ddpm.model_mean(ZERO, x_t, t, posterior_x0[t] * x_t, "x0")
+        eps = ZERO.sqrt_one_minus_alpha_bar[t] / marginal[t] * x_t
+        return ddpm.v_from_x0_and_eps(ZERO, t, posterior_x0[t] * x_t, eps)
+
+    # x0 = +-1/2 and noise +-1 have the second moments of N(0, 1/4) and N(0, 1).
+    sigma2 = estimators.optimal_variance(ZERO, best, x0, noise=lambda t: noises, target=target)
+    np.testing.assert_allclose(
+        sigma2, exact.optimal_variance_gaussian(ZERO, np.array([[s2]])), rtol=1e-12
+    )
+    terms = ddpm.elbo_decomposition(ZERO, best, x0, noise=lambda t: noises, sigma2=sigma2, target=target)
+    assert np.all(terms.L_T == 0.0)
+    entropy = 0.5 * math.log(2.0 * math.pi * math.e * s2)
+    assert -np.mean(terms.total) == pytest.approx(entropy, abs=1e-12)
+    chain = exact.gaussian_data_chain(ZERO, np.zeros(1), np.array([[s2]]), sigma2)
+    true = ddpm.normal_log_density(x0, np.zeros_like(x0), s2)
+    np.testing.assert_allclose(chain.log_density(x0), true, rtol=1e-12)
+    assert chain.expected_gap(np.zeros(1), np.array([[s2]])) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_identities_hold_to_rounding():
+    """Those that :func:`test_of_a_chain_is_the_limit` only compares with their neighbours."""
+    for name in AT_INT_T | WHOLE:
+        if "residual" in name and "quadrature" not in name:
+            residual = (AT_INT_T | WHOLE)[name](ZERO)
+            for part in residual if isinstance(residual, tuple) else (residual,):
+                np.testing.assert_allclose(part, 0.0, atol=1e-11)
+    chain = exact.gaussian_data_chain(ZERO, np.zeros(1), np.array([[0.25]]), SIGMA2)
+    np.testing.assert_allclose(identities.quadrature_residual(chain, 0.4).total, 0.0, atol=1e-11)
+    draws = np.random.default_rng(2).standard_normal((T + 1, 4000, 1))
+    for scores in (identities.path_scores, identities.elbo_decomposition_scores):
+        found = scores(chain, np.array([0.4]), draws)
+        assert abs(float(found.total)) < 4.0
+        assert found.L_T == 0.0 or scores is identities.path_scores
+
+
+def test_no_warning_of_the_prior():
+    """Even of data that no other schedule would hide."""
+    x0 = np.full((2, 3), 1e6)
+    terms = ddpm.elbo_decomposition(
+        ZERO, lambda x, t: x, x0, noise=lambda t: 0.0 * x0, sigma2=SIGMA2, target="x0"
+    )
+    assert np.all(terms.L_T == 0.0)
+    assert not np.signbit(terms.L_T).any()
+
+
+@pytest.mark.parametrize("target", NOT_EPS)
+def test_on_other_libraries_and_devices(lib, dtype, target):
+    x0, x_T, draws = (lib.array(x, dtype) for x in (X0, X_T, CHAIN_NOISE))
+    settings = {"sigma2": SIGMA2, "target": target}
+    terms = ddpm.elbo_decomposition(ZERO, predict, x0, noise=draws, **settings)
+    sample = ddpm.ancestral_sample(ZERO, predict, x_T, noise=lambda t: draws[t, ...], **settings)
+    assert np.all(lib.host(terms.L_T) == 0.0)
+    host = ddpm.elbo_decomposition(ZERO, predict, X0, noise=CHAIN_NOISE, **settings)
+    rounding = 1000 * np.finfo(dtype).eps
+    np.testing.assert_allclose(lib.host(terms.total), host.total, rtol=rounding)
+    expected = ddpm.ancestral_sample(ZERO, predict, X_T, noise=noise, **settings)
+    np.testing.assert_allclose(lib.host(sample), expected, rtol=rounding, atol=rounding)
+
+
+# --- what is made of it
+
+SHORT = ddpm.zero_terminal_snr(ddpm.cosine_schedule(20))
+
+
+def recipe_of(target):
+    network, optimizer = MLPDenoiser(2, SHORT.T, 64, 2), Adam(cosine_decay(1e-2, 500))
+    return Recipe(SHORT, network, optimizer, target, loss_and_gradient=mlp_loss_and_gradient)
+
+
+def test_eps_is_refused_in_training():
+    with pytest.raises(ValueError, match=re.escape("eps says nothing about x_0 at t = T = 20")):
+        recipe_of("eps")
+
+
+@pytest.mark.parametrize("target", ["v", "x0"])
+def test_trains_and_samples_the_roll(target, tmp_path):
+    """No warning, no NaN, and samples that are nearer to the roll than the Gaussian of its moments."""
+    recipe, path = recipe_of(target), tmp_path / "checkpoint.npz"
+    data, fresh = ROLL.sample(4000, 0), ROLL.sample(2000, 1)
+    trained = train(
+        recipe,
+        init_state(recipe, 0, np.asarray),
+        batches(data, SHORT.T, 128, 0),
+        GENERIC,
+        steps=500,
+        save=lambda state: save_checkpoint(path, recipe, state, {}, np.asarray),
+    )
+    state = load_checkpoint(path, recipe, {}, np.asarray)
+    np.testing.assert_array_equal(state.average, trained.average)
+    with pytest.raises(CheckpointError, match="from another noise schedule"):
+        load_checkpoint(path, replace(recipe, schedule=ddpm.cosine_schedule(20)), {}, np.asarray)
+
+    network = evaluation.predictor(recipe, state.average, GENERIC)
+    rng = np.random.default_rng(2)
+    draws = rng.standard_normal((SHORT.T + 1, *fresh.shape))
+    settings = {"sigma2": ddpm.reverse_variance(SHORT, "beta"), "target": target}
+    sample = ddpm.ancestral_sample(SHORT, network, draws[0], noise=lambda t: draws[t], **settings)
+    gaussian = rng.multivariate_normal(np.mean(data, axis=0), np.cov(data.T), len(fresh))
+    near, far = (sliced_wasserstein(x, fresh) for x in (sample, gaussian))
+    assert near < 0.75 * far
+    terms = ddpm.elbo_decomposition(SHORT, network, fresh, noise=draws, **settings)
+    assert np.all(terms.L_T == 0.0)
+    assert np.all(np.isfinite(terms.total))
+
+
+def test_is_drawn(tmp_path):
+    plotting.save(plotting.plot_schedule({"zero terminal": ZERO, "mild": MILD}), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.parametrize("target", NOT_EPS)
+def test_passes_the_checker(target, kind):
+    zero = ddpm.zero_terminal_snr(ddpm.cosine_schedule(50))
+    report = check_identities(Reference(zero, "beta", target), target=target, dtype=kind)
+    assert {row.verdict for row in report.rows} == {"holds"}, str(report)
+    assert "zero terminal SNR" in report["betas: T numbers in (0, 1)"].explanation
