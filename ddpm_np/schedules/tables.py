@@ -188,8 +188,8 @@ def check_eps(schedule: Schedule, t: Times) -> None:
     """Raise ValueError at T if nothing of x_0 is left there: x_T is eps, whatever x_0 is."""
     if np.any(schedule.alpha[t] == 0.0):
         raise ValueError(
-            f"eps says nothing of x_0 at t = T = {schedule.T}, where alpha_bar[T] = 0 and x_T is nothing "
-            "but noise: take x0, the mean or v there"
+            f"eps says nothing of x_0 at t = T = {schedule.T}, where alpha_bar[T] = 0 and x_T is "
+            "nothing but noise: take x0, the mean or v there"
         )
 
 
