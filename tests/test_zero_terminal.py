@@ -295,6 +295,15 @@ WHOLE = {
         "ancestral_sample": lambda s, target=target: samplers.ancestral_sample(
             s, predict, X_T, noise=noise, sigma2=SIGMA2, target=target, trajectory=True
         ),
+        "ddim_sample": lambda s, target=target: samplers.ddim_sample(
+            s, predict, X_T, target=target, trajectory=True
+        ),
+        "ddim_sample, eta = 0.7, of": lambda s, target=target: samplers.ddim_sample(
+            s, predict, X_T, eta=0.7, noise=noise, target=target
+        ),
+        "dpm_solver_sample": lambda s, target=target: samplers.dpm_solver_sample(
+            s, predict, X_T, order=1, target=target
+        ),
         "step_errors": lambda s, target=target: estimators.step_errors(
             s, predict, X0, noise=noise, target=target
         ),
@@ -328,6 +337,8 @@ EPS_WHOLE = {
     "elbo_decomposition": lambda s: elbo.elbo_decomposition(s, predict, X0, noise=noise, sigma2=SIGMA2),
     "elbo_in_chunks": lambda s: evaluation.elbo_in_chunks(s, predict, X0, noise=noise, sigma2=SIGMA2),
     "ancestral_sample": lambda s: samplers.ancestral_sample(s, predict, X_T, noise=noise, sigma2=SIGMA2),
+    "ddim_sample": lambda s: samplers.ddim_sample(s, predict, X_T),
+    "dpm_solver_sample": lambda s: samplers.dpm_solver_sample(s, predict, X_T),
     "clipped": lambda s: guidance.clipped(s, predict, "eps"),
     "step_errors": lambda s: estimators.step_errors(s, predict, X0, noise=noise),
     "t_sample_estimate": lambda s: estimators.t_sample_estimate(
@@ -397,6 +408,7 @@ def test_no_function_is_forgotten():
     named = {name.split(" ")[0] for table in tables for name in table}
     named |= {"warn_of_prior", "check_errors", "check_predictor", "check_target"}  # seen within others
     named |= {"hierarchical_integrand"}  # of a list of latents
+    named |= {"heun_sample", "check_sampling", "flow_times"}  # below: they start at infinity
     named |= {"quadrature_residual", "path_scores", "elbo_decomposition_scores"}  # below, in 1-D
     for room in (
         elbo,
@@ -512,6 +524,53 @@ def test_identities_hold_to_rounding():
         found = scores(chain, np.array([0.4]), draws)
         assert abs(float(found.total)) < 4.0
         assert found.L_T == 0.0 or scores is identities.path_scores
+
+
+@pytest.mark.parametrize("target", NOT_EPS)
+@pytest.mark.parametrize("function", [ddpm.heun_sample, ddpm.ddim_invert])
+def test_what_follows_the_flow_from_T_is_refused(function, target):
+    with pytest.raises(ValueError, match=re.escape("schedule must have alpha_bar[T] above 1e-300")):
+        function(ZERO, predict, X_T, target=target)
+
+
+def test_fast_samplers_follow_the_flow_of_gaussian_data():
+    """It maps N(0, 1) to N(0, 1/4) by x_T -> x_T / 2, from noise_to_signal = infinity.
+
+    DDIM is DPM-Solver++ of order 1, whose error halves with the step; 2M is far nearer.
+    """
+
+    def error(T, sample, **settings):
+        s = ddpm.zero_terminal_snr(ddpm.cosine_schedule(T))
+        slope = 0.25 * s.sqrt_alpha_bar / (0.25 * s.alpha_bar + s.one_minus_alpha_bar)
+        x_T = np.array([[1.0], [-2.0]])
+        x_0 = sample(s, lambda x_t, t: slope[t] * x_t, x_T, target="x0", **settings)
+        assert x_0[0] == pytest.approx(-0.5 * x_0[1], rel=1e-12)
+        return float(x_0[0, 0]) - 0.5
+
+    ddim, finer = error(100, ddpm.ddim_sample), error(200, ddpm.ddim_sample)
+    assert ddim / finer == pytest.approx(2.0, abs=0.1)
+    assert error(100, ddpm.dpm_solver_sample, order=1) == pytest.approx(ddim, abs=1e-12)
+    assert abs(error(100, ddpm.dpm_solver_sample)) < 0.1 * abs(ddim)
+
+
+@pytest.mark.parametrize("target", ["x0", "v"])
+def test_the_first_step_is_of_order_1(target):
+    """From T on h is infinite: the step is sigma_s x_T + signal_s x0, by DDIM and by both orders."""
+    times = [2, 5, T]
+    x0 = ddpm.predicted_x0(ZERO, X_T, T, predict(X_T, T), target)
+    expected = ZERO.sqrt_one_minus_alpha_bar[5] * X_T + ZERO.sqrt_alpha_bar[5] * x0
+    for path in (
+        ddpm.ddim_sample(ZERO, predict, X_T, times=times, target=target, trajectory=True),
+        *(
+            ddpm.dpm_solver_sample(
+                ZERO, predict, X_T, order=order, times=times, target=target, trajectory=True
+            )
+            for order in (1, 2)
+        ),
+    ):
+        np.testing.assert_array_equal(path[3], X_T)
+        np.testing.assert_allclose(path[2], expected, rtol=1e-14, atol=1e-14)
+        assert np.all(np.isfinite(path))
 
 
 def test_no_warning_of_the_prior():
