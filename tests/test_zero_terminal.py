@@ -186,6 +186,8 @@ AT_T = {
     "mean_loss_weight": lambda s, t: losses.mean_loss_weight(s, t, SIGMA2),
     "x0_loss_weight": lambda s, t: losses.x0_loss_weight(s, t, SIGMA2),
     "v_loss_weight": lambda s, t: losses.v_loss_weight(s, t, SIGMA2),
+    "min_snr_weight of eps": lambda s, t: losses.min_snr_weight(s, t, 5.0),
+    "learned_variance": lambda s, t: reverse.learned_variance(s, PREDICTION, t),
     "loss_constant": lambda s, t: losses.loss_constant(s, t, SIGMA2, D),
     "two_sample_conditional_variance": lambda s, t: estimators.two_sample_conditional_variance(
         s, predict, X0, t, noise=NOISE, sigma2=SIGMA2, target="v"
@@ -205,6 +207,7 @@ AT_T = {
         "training_target": lambda s, t, target=target: targets.training_target(s, X0, t, NOISE, target),
         "model_mean": lambda s, t, target=target: reverse.model_mean(s, X_T, t, PREDICTION, target),
         "bound_weight": lambda s, t, target=target: losses.bound_weight(s, t, SIGMA2, target),
+        "min_snr_weight": lambda s, t, target=target: losses.min_snr_weight(s, t, 5.0, target),
         "bound_loss": lambda s, t, target=target: losses.bound_loss(
             s, t, X0, PREDICTION, SIGMA2, target
         ),
