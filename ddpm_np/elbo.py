@@ -67,8 +67,8 @@ def prior_term(schedule: Schedule, x0: Array) -> Array:
     check_schedule(schedule)
     xp = check_arrays(x0=x0)
     mean, variance = q_moments_unchecked(schedule, x0, schedule.T)
-    kl = kl_isotropic_unchecked(mean, variance, xp.zeros_like(x0), coefficient_array(1.0, x0))
-    return 0.0 - kl  # not -0, where it is 0
+    # 0 less it, so that no KL gives 0, not -0
+    return 0.0 - kl_isotropic_unchecked(mean, variance, xp.zeros_like(x0), coefficient_array(1.0, x0))
 
 
 def warn_of_prior(schedule: Schedule, L_T: Array, x0: Array) -> None:

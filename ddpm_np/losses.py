@@ -66,8 +66,8 @@ def v_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
     weight = (1 - alpha_bar[t]) * x0_loss_weight = alpha_bar[t] * eps_loss_weight
     """
-    t, half_precision = _half_precision(schedule, t, sigma2)
-    return half_precision * schedule.c_x0[t] ** 2 * schedule.one_minus_alpha_bar[t]
+    weight = x0_loss_weight(schedule, t, sigma2)
+    return weight * schedule.one_minus_alpha_bar[check_times(t, schedule.T, None)]
 
 
 LOSS_WEIGHTS = {
