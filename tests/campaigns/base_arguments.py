@@ -219,6 +219,7 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "data.files": PATHS,
     "data.images": PATHS,
     "data.images.scale": {"images": IMAGES},
+    "data.images.dequantise": {"images": IMAGES, "uniforms": RNG.random(IMAGES.shape)},
     "data.normal_mixtures": {**OF_LEVELS, "model": fit_gaussian(LEVELS, 0.1), "z": LEVELS + 0.5},
     "data.toy": {**SPREAD, "u": np.array([5.0, 6.0])},
     "elbo.elbo_decomposition": {"noise": draw_noise},
@@ -229,6 +230,7 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "exact.chains.LinearGaussianChain": STATISTICS,
     "exact.gaussian_data": STATISTICS,
     "exact.curves.NoisyCurve": {"low": 0.0, "high": 1.5},
+    "flow": {"signs": np.sign(X), "times": [2, 4, T], "prior": None, "divergence": None},
     "gaussians.kl_full": {
         **{"mean_1": STATISTICS["mean"], "cov_1": COVARIANCE},
         **{"mean_2": -STATISTICS["mean"], "cov_2": np.eye(2)},
@@ -315,6 +317,8 @@ INSTANCES: dict[str, tuple[Any, Any]] = {
 # What comes back and can be called, and with what.
 THEN: dict[str, tuple[Any, ...]] = {
     "decoders.discretised_gaussian": (np.array([[0.5, -1.0], [0.0, 1.0], [-0.5, 0.0]]), X, 0.1),
+    "flow.exact_divergence": (X, 3),
+    "flow.hutchinson": (X, 3),
     "guidance.guided": (X, 3),
     "guidance.clipped": (X, 3),
     "hierarchy.diffusion_encoder": (X, 3),
