@@ -19,6 +19,7 @@ from ddpm_np import (
     elbo,
     estimators,
     exact,
+    flow,
     forward,
     guidance,
     hierarchy,
@@ -58,6 +59,7 @@ SIGMA2 = ddpm.reverse_variance(ZERO, "beta")
 LAW = exact.eight_gaussians_exact()
 ROLL = exact.swiss_roll_exact()
 COVARIANCE = np.array([[1.0, 0.3], [0.3, 0.5]])
+GAUSSIAN = exact.GaussianData(np.array([0.2, -0.1]), COVARIANCE)
 
 
 def noise(t):
@@ -194,6 +196,8 @@ AT_T = {
     ),
     "mixture.posterior_x0": lambda s, t: LAW.posterior_x0(s, X_T, t),
     "mixture.bayes_eps": lambda s, t: LAW.bayes_eps(s, X_T, t),
+    "gaussian.posterior_x0": lambda s, t: GAUSSIAN.posterior_x0(s, X_T, t),
+    "gaussian.bayes_eps": lambda s, t: GAUSSIAN.bayes_eps(s, X_T, t),
     "curve.posterior_x0": lambda s, t: ROLL.posterior_x0(s, X_T, t),
     "curve.bayes_eps": lambda s, t: ROLL.bayes_eps(s, X_T, t),
 } | {
@@ -233,6 +237,9 @@ AT_INT_T = {
     "marginalisation_quadrature_residual": lambda s: np.array(
         identities.marginalisation_quadrature_residual(s, 0.7, T, predict, SIGMA2)
     ),
+    "exact_divergence": lambda s: flow.exact_divergence(s, predict, "v")(X_T, T),
+    "hutchinson": lambda s: flow.hutchinson(s, predict, np.sign(NOISE), "v")(X_T, T),
+    "gaussian.diffused": lambda s: GAUSSIAN.diffused(s, T).log_density(X_T),
     "mixture.diffused": lambda s: LAW.diffused(s, T).log_density(X_T),
     "curve.diffused": lambda s: ROLL.diffused(s, T).log_density(X_T),
 }
@@ -271,6 +278,18 @@ WHOLE = {
     ),
     "optimal_variance_gaussian": lambda s: exact.optimal_variance_gaussian(s, COVARIANCE),
     "gaussian_data_chain": lambda s: [gaussian_chain(s).slopes, gaussian_chain(s).offsets],
+    "gaussian.flow": lambda s: GAUSSIAN.flow(s, X_T),
+    "gaussian.flow_inverse": lambda s: GAUSSIAN.flow_inverse(s, X0),
+    "mixture.flow": lambda s: exact.mixture_1d_exact().flow(s, X_T[:, :1]),
+    "mixture.flow_inverse": lambda s: exact.mixture_1d_exact().flow_inverse(s, X0[:, :1]),
+    "linear_sampler_law": lambda s: (
+        exact.linear_sampler_law(
+            GAUSSIAN,
+            lambda x_T, noise: samplers.ddim_sample(
+                s, lambda x, t: GAUSSIAN.posterior_x0(s, x, t), x_T, eta=0.5, noise=noise, target="x0"
+            ),
+        ).covariance
+    ),
     "chain.log_density": lambda s: gaussian_chain(s).log_density(X0),
     "chain.elbo": lambda s: gaussian_chain(s).elbo(X0),
     "chain.elbo_expanded": lambda s: gaussian_chain(s).elbo_expanded(X0),
@@ -411,10 +430,17 @@ def test_no_function_is_forgotten():
     named = {name.split(" ")[0] for table in tables for name in table}
     named |= {"warn_of_prior", "check_errors", "check_predictor", "check_target"}  # seen within others
     named |= {"hierarchical_integrand"}  # of a list of latents
-    named |= {"heun_sample", "check_sampling", "flow_times"}  # below: they start at infinity
+    named |= {
+        "heun_sample",
+        "flow_log_likelihood",
+        "ddim_invert",
+        "check_sampling",
+        "flow_times",
+    }  # below
     named |= {"quadrature_residual", "path_scores", "elbo_decomposition_scores"}  # below, in 1-D
     for room in (
         elbo,
+        flow,
         forward,
         guidance,
         hierarchy,
@@ -469,12 +495,13 @@ def test_formulas_at_T(sigma2):
 
 def test_laws_at_T():
     """x_T is eps, and says nothing about x_0: E[x_0 | x_T] is the mean of the data."""
-    for law in (LAW, ROLL, exact.mixture_1d_exact()):
+    for law in (LAW, ROLL, exact.mixture_1d_exact(), GAUSSIAN):
         x_T = X_T[:, : law.d]
-        mixture = law if isinstance(law, exact.IsotropicMixture) else law.mixture()
-        mean = np.broadcast_to(mixture.weights @ mixture.means, x_T.shape)
+        mixture = law.mixture() if law is ROLL else law
+        centre = law.mean if law is GAUSSIAN else mixture.weights @ mixture.means
+        mean = np.broadcast_to(centre, x_T.shape)
         np.testing.assert_allclose(law.posterior_x0(ZERO, x_T, T), mean, rtol=0, atol=1e-12)
-        np.testing.assert_array_equal(law.bayes_eps(ZERO, x_T, T), x_T)
+        np.testing.assert_allclose(law.bayes_eps(ZERO, x_T, T), x_T, rtol=0, atol=16 * EPS)
         normal = ddpm.prior_log_density(x_T)
         np.testing.assert_allclose(law.diffused(ZERO, T).log_density(x_T), normal, rtol=1e-13)
 
@@ -530,7 +557,7 @@ def test_identities_hold_to_rounding():
 
 
 @pytest.mark.parametrize("target", NOT_EPS)
-@pytest.mark.parametrize("function", [ddpm.heun_sample, ddpm.ddim_invert])
+@pytest.mark.parametrize("function", [ddpm.heun_sample, ddpm.ddim_invert, ddpm.flow_log_likelihood])
 def test_what_follows_the_flow_from_T_is_refused(function, target):
     with pytest.raises(ValueError, match=re.escape("schedule must have alpha_bar[T] above 1e-300")):
         function(ZERO, predict, X_T, target=target)
