@@ -161,6 +161,7 @@ CASES = [
     case(ddpm.sigmoid_schedule, T=30),
     case(schedules.log_snr_schedule, T=4, noise=0.1),
     case(schedules.merge_first_steps, noise=0.1),
+    case(ddpm.zero_terminal_snr),
     case(generator, fine={"2^63"}, stream=0),
     # paths and hierarchies
     case(paths.draw_path, noise=lambda t: X),

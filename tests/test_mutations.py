@@ -419,8 +419,8 @@ gaussians.py: (37) lacks a square
 > test_gaussians.py::test_lemma_37_by_quadrature
 
 elbo.py: L_T with a wrong sign
-- return -kl_isotropic_unchecked(mean, variance,
-+ return kl_isotropic_unchecked(mean, variance,
+- return 0.0 - kl_isotropic_unchecked(mean, variance,
++ return 0.0 + kl_isotropic_unchecked(mean, variance,
 > test_elbo.py::test_prior_term_is_the_formula
 
 elbo.py: bound lacks L_T
@@ -444,8 +444,13 @@ losses.py: (35) lacks a square
 > test_losses.py::test_weighted_loss_is_the_middle_term
 
 losses.py: x0 weight lacks a square
-- schedule.c_x0[t] ** 2
-+ schedule.c_x0[t]
+- half_precision * schedule.c_x0[t] ** 2
++ half_precision * schedule.c_x0[t]
+> test_losses.py::test_weighted_loss_is_the_middle_term
+
+losses.py: v weight is that of eps
+- weight * schedule.one_minus_alpha_bar[check_times
++ weight * schedule.alpha_bar[check_times
 > test_losses.py::test_weighted_loss_is_the_middle_term
 
 losses.py: constant with a wrong sign
@@ -549,9 +554,24 @@ losses.py: bound's loss lacks T
 > test_losses.py::test_expected_loss_is_the_bound
 
 schedules/tables.py: alpha_bar without logarithm
-- np.log1p(-steps)
-+ -steps
+- np.log1p(-keeps)
++ -keeps
 > test_schedules.py::test_tables_to_the_last_digits
+
+schedules/tables.py: one good time is enough for eps
+- np.any(schedule.alpha[t] == 0.0)
++ np.all(schedule.alpha[t] == 0.0)
+> test_zero_terminal.py::test_eps_is_refused_at_T
+
+schedules/zero_terminal.py: one of two roots
+- share * (2.0 - share)
++ share
+> test_zero_terminal.py::test_follows_lin_et_al
+
+targets.py: eps for all chains
+- schedule.alpha[-1] == 0.0
++ schedule.alpha[-1] < 0.0
+> test_zero_terminal.py::test_eps_is_refused_for_the_chain
 
 schedules/tables.py: beta for beta_tilde (25)
 - from_1(before / now * beta[1:])
