@@ -164,9 +164,9 @@ MUTATIONS = [
         "normal_log_density(x0, mean, variance)",
         "normal_log_density(x0, mean, variance**0.5)",
     ),
-    ("samplers", "math.sqrt(variances[t]) * z", "variances[t] * z"),
+    ("samplers", "math.sqrt(variances[t]) * _draw", "variances[t] * _draw"),
     ("samplers", "if t > 1:", "if t > 0:"),
-    ("samplers", "range(T, 0, -1)", "range(T, 1, -1)"),
+    ("samplers", "in times[:0:-1]", "in times[:1:-1]"),
     ("_arrays", "xp.sum(x, axis=tuple(", "xp.mean(x, axis=tuple("),
 ]
 
