@@ -282,6 +282,16 @@ WHOLE = {
     "gaussian.flow_inverse": lambda s: GAUSSIAN.flow_inverse(s, X0),
     "mixture.flow": lambda s: exact.mixture_1d_exact().flow(s, X_T[:, :1]),
     "mixture.flow_inverse": lambda s: exact.mixture_1d_exact().flow_inverse(s, X0[:, :1]),
+    "error_budget": lambda s: [
+        part.total
+        for part in exact.error_budget(
+            s,
+            lambda x, t: 0.1 + exact.mixture_1d_exact().posterior_x0(s, x, t),
+            exact.mixture_1d_exact(),
+            sigma2=SIGMA2,
+            target="x0",
+        )
+    ],
     "linear_sampler_law": lambda s: (
         exact.linear_sampler_law(
             GAUSSIAN,
@@ -383,6 +393,7 @@ EPS_WHOLE = {
     "analytic_dpm_variance": lambda s: estimators.analytic_dpm_variance(
         s, predict, X0, noise=noise, target="v"
     ),
+    "error_budget": lambda s: exact.error_budget(s, predict, exact.mixture_1d_exact(), sigma2=SIGMA2),
     "linear_gaussian_moments": lambda s: exact.linear_gaussian_moments(s, SIGMA2, X0, SIGMA2),
 }
 """Refused for the whole chain, before anything is computed: functions of the schedule."""

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddpm_np._arrays import MeanFunction, Predictor, Samples, Table, ask, from_1
-from ddpm_np._checks import check_choice, check_integer, describe
+from ddpm_np._checks import check_integer, describe
 from ddpm_np.data.toy import Seed, as_generator
 from ddpm_np.decoders import gaussian_decoder
 from ddpm_np.estimators.step_errors import elbo_from_errors, step_errors
@@ -34,7 +34,7 @@ from ddpm_np.paths import draw_path, elbo_integrand_expanded
 from ddpm_np.posterior import q_posterior_mean_unchecked
 from ddpm_np.reverse import check_predictor, check_variances, model_mean_unchecked
 from ddpm_np.schedules import Schedule, check_schedule
-from ddpm_np.targets import TARGETS, Target
+from ddpm_np.targets import Target, check_target
 
 CHUNK = 2**22
 """Squared errors that are held at a time."""
@@ -113,7 +113,7 @@ def error_budget(
         If an argument does not fit.
     """
     T = check_schedule(schedule).T
-    check_choice("target", target, TARGETS)
+    check_target(schedule, target)
     check_predictor(schedule, predict)
     variances = check_variances(sigma2, T)
     if not isinstance(law, IsotropicMixture | NoisyCurve):
