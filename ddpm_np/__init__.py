@@ -51,6 +51,7 @@ from ddpm_np.schedules import (
     sigmoid_schedule,
     trailing_times,
     uniform_times,
+    zero_terminal_snr,
 )
 from ddpm_np.targets import (
     eps_from_mean,
@@ -140,4 +141,5 @@ __all__ = [
     "x0_from_mean",
     "x0_from_v",
     "x0_loss_weight",
+    "zero_terminal_snr",
 ]

@@ -161,6 +161,7 @@ CASES = [
     case(ddpm.sigmoid_schedule, T=30),
     case(schedules.log_snr_schedule, T=4, noise=0.1),
     case(schedules.merge_first_steps, noise=0.1),
+    case(ddpm.zero_terminal_snr),
     case(generator, fine={"2^63"}, stream=0),
     # paths and hierarchies
     case(paths.draw_path, noise=lambda t: X),
@@ -211,6 +212,7 @@ CASES = [
     case(exact.gaussian_data_chain, tables="mean", **GAUSSIAN),
     case(exact.optimal_variance_gaussian, **GAUSSIAN),
     case(exact.linear_gaussian_moments, slope=MILD.beta),
+    case(exact.error_budget, law=CURVE, n=5),
     case(exact.LinearGaussianChain, slopes=CHAIN.slopes, offsets=CHAIN.offsets),
     case(exact.IsotropicMixture, weights=MIXTURE.weights, means=MIXTURE.means, std=0.5),
     case(exact.NoisyCurve, curve=line, low=0.0, high=1.0, std=0.5),
@@ -268,6 +270,7 @@ CASES = [
     case(distances.sliced_wasserstein, tables="x y", y=X + 1.0),
     case(distances.energy_distance, tables="x y", y=X + 1.0),
     case(distances.gaussian_mmd, tables="x y", fine={"None"}, y=X + 1.0, bandwidth=1.0),
+    case(distances.knn_kl, tables="x y", x=np.eye(B, 3), y=X + 1.0, k=1),
     case(baselines.fit_histograms, smoothing=1.0, **SIZES),
     case(baselines.histogram_log_prob, model=HISTOGRAMS),
     case(normal_mixtures.fit_gaussian, ridge=0.1),

@@ -419,8 +419,8 @@ gaussians.py: (37) lacks a square
 > test_gaussians.py::test_lemma_37_by_quadrature
 
 elbo.py: L_T with a wrong sign
-- return -kl_isotropic_unchecked(mean, variance,
-+ return kl_isotropic_unchecked(mean, variance,
+- return 0.0 - kl_isotropic_unchecked(mean, variance,
++ return 0.0 + kl_isotropic_unchecked(mean, variance,
 > test_elbo.py::test_prior_term_is_the_formula
 
 elbo.py: bound lacks L_T
@@ -444,8 +444,13 @@ losses.py: (35) lacks a square
 > test_losses.py::test_weighted_loss_is_the_middle_term
 
 losses.py: x0 weight lacks a square
-- schedule.c_x0[t] ** 2
-+ schedule.c_x0[t]
+- half_precision * schedule.c_x0[t] ** 2
++ half_precision * schedule.c_x0[t]
+> test_losses.py::test_weighted_loss_is_the_middle_term
+
+losses.py: v weight is that of eps
+- weight * schedule.one_minus_alpha_bar[check_times
++ weight * schedule.alpha_bar[check_times
 > test_losses.py::test_weighted_loss_is_the_middle_term
 
 losses.py: constant with a wrong sign
@@ -549,9 +554,24 @@ losses.py: bound's loss lacks T
 > test_losses.py::test_expected_loss_is_the_bound
 
 schedules/tables.py: alpha_bar without logarithm
-- np.log1p(-steps)
-+ -steps
+- np.log1p(-keeps)
++ -keeps
 > test_schedules.py::test_tables_to_the_last_digits
+
+schedules/tables.py: one good time is enough for eps
+- np.any(schedule.alpha[t] == 0.0)
++ np.all(schedule.alpha[t] == 0.0)
+> test_zero_terminal.py::test_eps_is_refused_at_T
+
+schedules/zero_terminal.py: one of two roots
+- share * (2.0 - share)
++ share
+> test_zero_terminal.py::test_follows_lin_et_al
+
+targets.py: eps for all chains
+- schedule.alpha[-1] == 0.0
++ schedule.alpha[-1] < 0.0
+> test_zero_terminal.py::test_eps_is_refused_for_the_chain
 
 schedules/tables.py: beta for beta_tilde (25)
 - from_1(before / now * beta[1:])
@@ -652,6 +672,61 @@ samplers.py: variance off by one
 - math.sqrt(variances[t])
 + math.sqrt(variances[t - 1])
 > test_samplers.py::test_each_step_is_the_models
+
+samplers.py: DDIM with all noise kept
+- (1.0 - eta**2) * before + eta**2
++ (1.0 - eta) * before + eta**2
+> test_fast_samplers.py::test_ddim_keeps_the_marginals
+
+samplers.py: DDIM steps to where it is
+- short.sqrt_alpha_bar[i - 1]
++ short.sqrt_alpha_bar[i]
+> test_fast_samplers.py::test_the_algorithm_is_the_printed_one
+
+samplers.py: DDIM with noise in its last step
+- eta > 0.0 and i > 1
++ eta > 0.0 and i > 0
+> test_fast_samplers.py::test_network_and_noise_are_asked_at_the_visited_times
+
+samplers.py: DDIM asks at the short chain's times
+- prediction = ask(predict, x, t)
++ prediction = ask(predict, x, i)
+> test_fast_samplers.py::test_network_and_noise_are_asked_at_the_visited_times
+
+samplers.py: r upside down
+- 0.5 * h[1:-1] / h[2:]
++ 0.5 * h[2:] / h[1:-1]
+> test_fast_samplers.py::test_the_algorithm_is_the_printed_one
+
+samplers.py: second order extrapolates backwards
+- c(1.0 + half[i - 1]) * x0 - c(
++ c(1.0 - half[i - 1]) * x0 + c(
+> test_fast_samplers.py::test_order_of_convergence_at_t_1
+
+samplers.py: Heun looks ahead at t
+- (y + step * d), s))
++ (y + step * d), t))
+> test_fast_samplers.py::test_the_algorithm_is_the_printed_one
+
+samplers.py: Heun without its average
+- d = 0.5 * (d + slope
++ d = 1.0 * (0.0 * d + slope
+> test_fast_samplers.py::test_the_algorithm_is_the_printed_one
+
+flow.py: inversion asks at the time before
+- def move(x: Array, t: int = t
++ def move(x: Array, t: int = max(s, 1)
+> test_fast_samplers.py::test_inversion_finds_what_ddim_started_from
+
+schedules/respacing.py: beta of the long chain
+- np.where(single, schedule.beta[t], -np.expm1(log_alpha))
++ schedule.beta[t]
+> test_schedules.py::test_a_respaced_chain_has_the_marginals_of_the_long_one
+
+guidance.py: the short chain's time
+- visits[check_times(i, S, x_t.shape[0]) - 1]
++ np.asarray(check_times(i, S, x_t.shape[0]))
+> test_fast_samplers.py::test_a_respaced_predictor_asks_at_the_long_chains_times
 
 samplers.py: trajectory backwards
 - path[::-1]

@@ -230,7 +230,7 @@ SPREAD = {"noise": 0.1}
 BY_PLACE: dict[str, dict[str, Any]] = {
     "data.baselines": OF_LEVELS,
     "data.baselines.histogram_log_prob": {"model": fit_histograms(LEVELS, 5, 1, 1.0, RNG)},
-    "data.distances": {"x": RNG.standard_normal((20, 2)), "y": RNG.standard_normal((30, 2))},
+    "data.distances": {"x": RNG.standard_normal((20, 2)), "y": RNG.standard_normal((30, 2)), "k": 3},
     "data.files": PATHS,
     "data.images": PATHS,
     "data.images.scale": {"images": IMAGES},
@@ -242,6 +242,7 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "estimators.three.t_sample_estimate": {"noise": draw_noise},
     "estimators.times": {"probabilities": np.array([0.0, *[1 / T] * T])},
     "estimators.variances": {"noise": draw_noise},
+    "exact.budget": {"law": NoisyCurve(curve, 0.0, 1.5, 0.3), "n": 20},
     "exact.chains.LinearGaussianChain": STATISTICS,
     "exact.gaussian_data": STATISTICS,
     "exact.linear_samplers": {"sample": ancestral},
@@ -283,6 +284,7 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "nn.optimizers.warmup": {"rate": constant_rate(1e-3)},
     "paths": {"mean": model_mean},
     "paths.draw_path": {"noise": draw_noise},
+    "plotting.budgets": {"parts": {"a": SIGMA2}, "start": 0.1, "gap": (0.3, 0.1)},
     "plotting.images": {**STRIPS, "images": PICTURES},
     "plotting.points": {
         "path": Path("a.gif"),
