@@ -69,8 +69,7 @@ ARRAYS = """x x0 x_t x_T x_prev x_prev2 x_next z_1 z_2 z_prev truth prediction n
     mean mean_1 mean_2 sigma_1 sigma_2"""
 COMMON |= dict.fromkeys(ARRAYS.split(), X)
 # Not tried: what another function makes, and what may be anything.
-UNTRIED = {"ops", "params", "rng", "errors", "state", "model", "asarray", "to_numpy", "labels"}
-UNTRIED |= {"nll", "trajectory"}
+UNTRIED = {"ops", "params", "rng", "errors", "state", "model", "asarray", "to_numpy"}
 # Converted to host float64, from sequences and any real dtype that fits.
 TABLES = {"sigma2", "error", "slope", "slopes", "offsets", "second_moments", "probabilities", "beta"}
 TABLES |= {"alpha_bar", "uniforms", "u", "covariance", "cov_1", "cov_2", "weights", "means"}
@@ -86,6 +85,7 @@ def case(function, *, name=None, tables="", fine=(), **special):
     good = {key: special.get(key, COMMON.get(key, p.default)) for key, p in names.items()}
     tried = {key: value for key, value in good.items() if key not in UNTRIED}
     allowed = {key: CONVERTED if key in TABLES or key in tables.split() else set() for key in tried}
+    allowed |= {key: {"None", "integers"} for key in {"labels"} & tried.keys()}
     allowed = {key: found | set(fine) for key, found in allowed.items()}
     return pytest.param(function, good, allowed, id=name or function.__qualname__)
 
@@ -135,7 +135,7 @@ CASES = [
     case(ddpm.respaced_schedule, tables="times", times=np.array([2.0, T])),
     case(ddpm.respaced_predictor, tables="times", fine={"None"}, times=np.array([2.0, T])),
     *cases(ddpm, "uniform_times quadratic_times trailing_times log_snr_times", T=4, S=3),
-    case(ddpm.bits_per_dim, nll=1.0),
+    case(ddpm.bits_per_dim, fine={"array"}, nll=1.0),
     case(ddpm.exact_divergence),
     case(ddpm.exact_divergence(MILD, halved), name="exact_divergence's"),
     case(
