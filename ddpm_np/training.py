@@ -104,7 +104,8 @@ class Recipe:
         T = getattr(self.denoiser, "T", self.schedule.T)
         if T != self.schedule.T:
             raise ValueError(
-                f"denoiser must be made for the schedule's T = {self.schedule.T}, got T = {T}"
+                f"denoiser must be made for the schedule's T = {self.schedule.T}, got T = {T}; once "
+                "trained, it serves shorter chains by respacing (respaced_predictor)"
             )
         if check_real("ema_decay", self.ema_decay, 0.0, 1.0, closed=True) == 1.0:
             raise ValueError("ema_decay must be below 1, got 1")
