@@ -3,7 +3,9 @@
 import math
 import operator
 import os
+from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from array_api_compat import is_array_api_obj
@@ -80,6 +82,49 @@ def check_callable(name: str, value: object) -> None:
     """Raise TypeError unless ``value`` can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {describe(value)}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {describe(value)}")
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {describe(value)}")
+
+
+def check_mapping(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is a mapping whose keys are strings."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} must be a mapping with strings as keys, got {describe(value)}")
+
+
+def as_list(name: str, values: object, of: str) -> list[Any]:
+    """Return a sequence as a list; texts, mappings, sets and what Python cannot go through are none."""
+    check_plain(name, values)
+    try:
+        if isinstance(values, str | bytes | Mapping | Set):
+            raise TypeError
+        return list(values)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of {of}, got {describe(values)}") from None
+
+
+def as_texts(name: str, values: object) -> list[str]:
+    """Return a sequence of strings as a list."""
+    texts = as_list(name, values, "strings")
+    for text in texts:
+        check_text(f"{name}[...]", text)
+    return texts
+
+
+def settle(owner: object, **fields: object) -> None:
+    """Set fields of a frozen dataclass to what their checks returned, in its ``__post_init__``."""
+    for name, value in fields.items():
+        object.__setattr__(owner, name, value)
 
 
 def as_path(name: str, value: object) -> Path:

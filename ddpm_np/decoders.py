@@ -11,8 +11,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ddpm_np._arrays import Array, array_namespace, check_arrays, clamp, sum_features, to_host
-from ddpm_np._checks import check_integer, check_real
+from ddpm_np._arrays import (
+    Array,
+    array_namespace,
+    check_arrays,
+    check_dtype,
+    clamp,
+    sum_features,
+    to_host,
+)
+from ddpm_np._checks import check_integer, check_real, describe
 from ddpm_np.gaussians import LOG_2PI, normal_log_density
 
 # Standard deviations that stand for infinity: their square is finite.
@@ -30,6 +38,18 @@ class Decoder(Protocol):
     def __call__(self, x0: Array, mean: Array, variance: float) -> Array:
         """Return log p(x_0 | x_1), shape (B,), in nats."""
         ...
+
+
+def decode(decoder: Decoder, x0: Array, mean: Array, variance: float) -> Array:
+    """Ask any decoder; it must return a float32 or float64 array of shape (B,)."""
+    L_0 = decoder(x0, mean, variance)
+    if getattr(L_0, "shape", None) != (x0.shape[0],):
+        raise ValueError(
+            f"decoder must return shape (B,) = ({x0.shape[0]},), one log-likelihood per "
+            f"example, got {describe(L_0)}"
+        )
+    check_dtype("what decoder returns", L_0)
+    return L_0
 
 
 def gaussian_decoder(x0: Array, mean: Array, variance: float) -> Array:

@@ -18,13 +18,14 @@ from ddpm_np._arrays import (
     Table,
     ask,
     check_arrays,
+    check_dtype,
     check_finite,
     coefficient_array,
     noise_function,
     sum_features,
 )
-from ddpm_np._checks import check_callable, check_integer, describe
-from ddpm_np.decoders import Decoder, gaussian_decoder
+from ddpm_np._checks import check_callable, check_integer, check_real
+from ddpm_np.decoders import Decoder, decode, gaussian_decoder
 from ddpm_np.forward import q_moments_unchecked, q_sample_unchecked
 from ddpm_np.gaussians import kl_isotropic_unchecked
 from ddpm_np.posterior import q_posterior_mean_unchecked
@@ -76,6 +77,7 @@ def warn_of_prior(schedule: Schedule, L_T: Array, x0: Array) -> None:
 
     Waits for the device.
     """
+    check_schedule(schedule)
     check_arrays(L_T=L_T)
     xp = check_arrays(x0=x0)
     nats, d = -float(xp.mean(L_T)), math.prod(x0.shape[1:])
@@ -172,12 +174,7 @@ def elbo_decomposition(
         x_t = q_sample_unchecked(schedule, x0, t, draw(t))
         mean = model_mean_unchecked(schedule, x_t, t, ask(predict, x_t, t), target)
         if t == 1:
-            L_0 = decoder(x0, mean, float(variances[1]))
-            if getattr(L_0, "shape", None) != (x0.shape[0],):
-                raise ValueError(
-                    f"decoder must return shape (B,) = ({x0.shape[0]},), one log-likelihood per "
-                    f"example, got {describe(L_0)}"
-                )
+            L_0 = decode(decoder, x0, mean, float(variances[1]))
         else:
             rows.append(_middle_term(schedule, x0, x_t, t, mean, float(variances[t])))
     L = xp.stack(rows)
@@ -191,4 +188,8 @@ def bits_per_dim(nll: Array | float, dimensions: int) -> Array | float:
 
     bits = nll / (d log 2)
     """
+    if isinstance(nll, int | float):
+        nll = check_real("nll", nll, -math.inf, math.inf, closed=True)
+    else:
+        check_dtype("nll", nll)
     return nll / (check_integer("dimensions", dimensions, 1) * math.log(2.0))

@@ -2,8 +2,8 @@
 
 Densities and divergences are in nats, of shape (B,): summed over all axes but the first. Means
 share one shape, (B, ...). A variance is positive: a number, or an array that broadcasts along the
-axes of the means, such as (B, 1, ...). Anything else raises TypeError or ValueError, but the values
-of an array are not checked, as that would wait for its device.
+axes of the means, such as (B, 1, ...). Anything else raises TypeError or ValueError; the values of
+an array are checked where it is NumPy's, elsewhere that would wait for its device.
 """
 
 import math
@@ -36,6 +36,8 @@ def kl_normal_1d(mean_1: Array, sigma_1: Array, mean_2: Array, sigma_2: Array) -
     Arrays of one shape; the sigmas are standard deviations.
     """
     xp = check_arrays(mean_1=mean_1, sigma_1=sigma_1, mean_2=mean_2, sigma_2=sigma_2)
+    _check_positive("sigma_1", sigma_1)
+    _check_positive("sigma_2", sigma_2)
     return xp.log(sigma_2 / sigma_1) + (sigma_1**2 + (mean_1 - mean_2) ** 2) / (2.0 * sigma_2**2) - 0.5
 
 
@@ -103,11 +105,12 @@ def marginalise(a: float, s2: float, b: float, t2: float) -> tuple[float, float]
 
     Arrays work elementwise.
     """
-    for name, value in (("a", a), ("s2", s2), ("b", b), ("t2", t2)):
-        if isinstance(value, int | float | np.generic):
-            check_real(name, value, -1e150, 1e150)  # whose squares are finite
-        else:
-            check_dtype(name, value)
+    a, s2, b, t2 = (_number(*pair) for pair in (("a", a), ("s2", s2), ("b", b), ("t2", t2)))
+    shapes = [tuple(getattr(value, "shape", ())) for value in (a, s2, b, t2)]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(f"a, s2, b and t2 must broadcast, got the shapes {shapes}") from None
     return a * b, s2 + t2 * a**2
 
 
@@ -141,6 +144,20 @@ def _shift_and_factors(
     return mean_2 - mean_1, factor_1, factor_2
 
 
+def _number(name: str, value: Any) -> Any:
+    """Return a number as a float, or an array."""
+    if isinstance(value, int | float | np.generic):
+        return check_real(name, value, -1e150, 1e150)  # whose squares are finite
+    check_dtype(name, value)
+    return value
+
+
+def _check_positive(name: str, x: Array) -> None:
+    """Raise ValueError if an array of NumPy's is not positive; NaN passes, as it does elsewhere."""
+    if type(x) is np.ndarray and bool(np.any(x <= 0.0)):
+        raise ValueError(f"{name} must be positive, got {float(np.min(x)):g}")
+
+
 def _variance(name: str, variance: Array | float, like: Array) -> Array:
     """Return a variance as an array; a number as one of shape ()."""
     xp = array_namespace(like)
@@ -160,4 +177,5 @@ def _variance(name: str, variance: Array | float, like: Array) -> Array:
             raise TypeError(
                 f"{name} must come from the same array library as the means, got {describe(variance)}"
             )
+    _check_positive(name, variance)
     return variance

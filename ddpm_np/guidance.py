@@ -7,7 +7,16 @@ the bound. An argument out of range, or predictions that do not agree, raise Typ
 import sys
 from collections.abc import Sequence
 
-from ddpm_np._arrays import Array, BatchPredictor, Predictor, Times, check_arrays, check_times, clamp
+from ddpm_np._arrays import (
+    Array,
+    BatchPredictor,
+    Predictor,
+    Times,
+    ask,
+    check_arrays,
+    check_times,
+    clamp,
+)
 from ddpm_np._checks import check_callable, check_real
 from ddpm_np.reverse import check_predictor, made_for, steps_of
 from ddpm_np.schedules import Schedule, check_schedule, check_visits
@@ -76,8 +85,8 @@ def respaced_predictor(predict: BatchPredictor, times: Sequence[int]) -> BatchPr
     visits = check_visits(times, steps_of(predict))
     S = len(visits)
 
-    def ask_at(x_t: Array, i: Times) -> Array:
-        t = visits[check_times(i, S, x_t.shape[0]) - 1]
-        return predict(x_t, int(t) if t.ndim == 0 else t)
+    def ask_at(x_t: Array, t: Times) -> Array:
+        visit = visits[check_times(t, S, x_t.shape[0]) - 1]
+        return ask(predict, x_t, int(visit) if visit.ndim == 0 else visit)
 
     return made_for(S, ask_at)

@@ -28,7 +28,7 @@ from ddpm_np._arrays import (
 from ddpm_np._checks import check_callable, check_integer, check_real, describe
 from ddpm_np.forward import q_step_moments
 from ddpm_np.gaussians import kl_isotropic, normal_log_density
-from ddpm_np.reverse import check_variances, prior_log_density
+from ddpm_np.reverse import check_variances, made_for, prior_log_density, steps_of
 from ddpm_np.schedules import Schedule, check_schedule
 
 Layer: TypeAlias = Callable[[Array, int], tuple[Array, Array | float]]
@@ -57,7 +57,7 @@ def vae_bound(x0: Array, encode: Layer, decode: Layer, noise: Array) -> VaeBound
     mean, variance = _moments("encode", encode, x0, 1)
     x_1 = _reparameterise(mean, variance, noise)
     kl = kl_isotropic(mean, variance, array_namespace(mean).zeros_like(mean), 1.0)
-    reconstruction = normal_log_density(x0, *_moments("decode", decode, x_1, 1))
+    reconstruction = normal_log_density(x0, *_moments("decode", decode, x_1, 1, x0=x0))
     return VaeBound(reconstruction, kl, reconstruction - kl)
 
 
@@ -69,10 +69,10 @@ def two_layer_integrand(x0: Array, z_1: Array, z_2: Array, encode: Layer, decode
     for name, z in (("x0", x0), ("z_1", z_1), ("z_2", z_2)):  # which may differ in width
         check_arrays(**{name: z})
     log_p = prior_log_density(z_2)
-    log_p = log_p + normal_log_density(z_1, *_moments("decode", decode, z_2, 2))
-    log_p = log_p + normal_log_density(x0, *_moments("decode", decode, z_1, 1))
-    log_q = normal_log_density(z_1, *_moments("encode", encode, x0, 1))
-    log_q = log_q + normal_log_density(z_2, *_moments("encode", encode, z_1, 2))
+    log_p = log_p + normal_log_density(z_1, *_moments("decode", decode, z_2, 2, z_1=z_1))
+    log_p = log_p + normal_log_density(x0, *_moments("decode", decode, z_1, 1, x0=x0))
+    log_q = normal_log_density(z_1, *_moments("encode", encode, x0, 1, z_1=z_1))
+    log_q = log_q + normal_log_density(z_2, *_moments("encode", encode, z_1, 2, z_2=z_2))
     return log_p - log_q
 
 
@@ -88,10 +88,16 @@ def hierarchical_integrand(chain: Sequence[Array], encode: Layer, decode: Layer)
         raise ValueError(f"chain must hold x_0 and at least one latent, got {len(chain)} arrays")
     for t, z in enumerate(chain):
         check_arrays(**{f"chain[{t}]": z})
+    _check_layers("chain", len(chain) - 1, encode=encode, decode=decode)
     total = prior_log_density(chain[-1])
     for t in range(1, len(chain)):
-        total = total + normal_log_density(chain[t - 1], *_moments("decode", decode, chain[t], t))
-        total = total - normal_log_density(chain[t], *_moments("encode", encode, chain[t - 1], t))
+        below, above = {f"chain[{t - 1}]": chain[t - 1]}, {f"chain[{t}]": chain[t]}
+        total = total + normal_log_density(
+            chain[t - 1], *_moments("decode", decode, chain[t], t, **below)
+        )
+        total = total - normal_log_density(
+            chain[t], *_moments("encode", encode, chain[t - 1], t, **above)
+        )
     return total
 
 
@@ -111,6 +117,7 @@ def draw_latents(x0: Array, encode: Layer, noise: Sequence[Array]) -> list[Array
     """
     check_arrays(x0=x0)
     _check_latents("noise", noise)
+    _check_layers("noise", len(noise) - 1, encode=encode)
     chain = [x0]
     for t in range(1, len(noise)):
         chain.append(draw_layer(chain[-1], t, encode, noise[t]))
@@ -122,13 +129,13 @@ def diffusion_encoder(schedule: Schedule) -> Layer:
 
     encode(z, t) = sqrt(alpha[t]) * z, beta[t]
     """
-    check_schedule(schedule)
+    T = check_schedule(schedule).T
 
     def encode(z: Array, t: int) -> tuple[Array, Array]:
         check_arrays(z=z)
         return q_step_moments(schedule, z, t)
 
-    return encode
+    return made_for(T, encode)
 
 
 def diffusion_decoder(mean: MeanFunction, sigma2: Table) -> Layer:
@@ -137,29 +144,43 @@ def diffusion_decoder(mean: MeanFunction, sigma2: Table) -> Layer:
     decode(z, t) = mean(z, t), sigma2[t]
     """
     check_callable("mean", mean)
-    variances = as_table("sigma2", sigma2)
-    T = len(variances) - 1
-    check_variances(variances, T)
+    T = max(1, len(as_table("sigma2", sigma2)) - 1)
+    variances = check_variances(sigma2, T)
 
     def decode(z: Array, t: int) -> tuple[Array, float]:
         check_arrays(z=z)
-        return mean(z, t), float(variances[check_integer("t", t, 1, T)])
+        variance, found = float(variances[check_integer("t", t, 1, T)]), mean(z, t)
+        check_arrays(z=z, mean=found)
+        return found, variance
 
-    return decode
+    return made_for(T, decode)
 
 
 def _check_latents(name: str, arrays: object) -> None:
-    if not isinstance(arrays, Sequence | np.ndarray) or isinstance(arrays, str | bytes):
+    of_numpy = isinstance(arrays, np.ndarray) and arrays.ndim > 0
+    if not (of_numpy or isinstance(arrays, Sequence)) or isinstance(arrays, str | bytes):
         raise TypeError(f"{name} must be a list of arrays, one for each layer, got {describe(arrays)}")
 
 
-def _moments(name: str, layer: Layer, z: Array, t: int) -> tuple[Array, Array | float]:
-    """Ask a layer for its mean and variance."""
+def _check_layers(name: str, latents: int, **layers: Layer) -> None:
+    """Raise ValueError where layers say for how many latents they are, and there are more."""
+    for layer_name, layer in layers.items():
+        T = steps_of(layer)
+        if T is not None and latents > T:
+            raise ValueError(f"{name} must hold at most the {T} latents of {layer_name}, got {latents}")
+
+
+def _moments(name: str, layer: Layer, z: Array, t: int, **of: Array) -> tuple[Array, Array | float]:
+    """Ask a layer for its mean, like the one array ``of``, and its variance."""
     check_callable(name, layer)
     moments = layer(z, t)
     if not isinstance(moments, tuple | list) or len(moments) != 2:
         raise TypeError(f"{name} must return a mean and a variance, got {describe(moments)}")
-    return moments[0], moments[1]
+    mean, variance = moments
+    check_arrays(**of, **{f"the mean of {name}": mean})
+    if not isinstance(variance, int | float | np.generic):
+        check_dtype(f"the variance of {name}", variance)
+    return mean, variance
 
 
 def _reparameterise(mean: Array, variance: Array | float, noise: Array) -> Array:

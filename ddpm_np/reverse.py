@@ -4,7 +4,8 @@ Arrays share one shape, (B, ...). t is an int or an integer array of shape (B,),
 Anything else raises TypeError or ValueError.
 """
 
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from ddpm_np.targets import TARGETS, Target
 
 VarianceKind: TypeAlias = Literal["posterior", "beta", "unit"]
 VARIANCES: tuple[VarianceKind, ...] = get_args(VarianceKind)
+OfSteps = TypeVar("OfSteps", bound=Callable[..., Any])
+"""A function of (x_t, t): a predictor, or a layer of a hierarchy."""
 
 
 def prior_log_density(x_T: Array) -> Array:
@@ -115,14 +118,14 @@ def check_variances(sigma2: object, T: int) -> Table:
         raise
 
 
-def made_for(T: int | None, predict: BatchPredictor) -> BatchPredictor:
-    """Note on a predictor the T that it was made for, as its attribute T; None if unknown."""
+def made_for(T: int | None, predict: OfSteps) -> OfSteps:
+    """Note on a predictor or a layer the T that it was made for, as its attribute T; None if unknown."""
     predict.T = T  # type: ignore[attr-defined]
     return predict
 
 
-def steps_of(predict: BatchPredictor) -> int | None:
-    """The T that a predictor was made for, or None if it does not say."""
+def steps_of(predict: Callable[..., Any]) -> int | None:
+    """The T that a predictor or a layer was made for, or None if it does not say."""
     T = getattr(predict, "T", None)
     return int(T) if isinstance(T, int | np.integer) else None
 

@@ -41,7 +41,7 @@ from ddpm_np._arrays import (
     check_finite,
     coefficient,
 )
-from ddpm_np._checks import check_callable, check_integer, check_real
+from ddpm_np._checks import check_callable, check_flag, check_integer, check_real
 from ddpm_np.reverse import check_predictor, check_variances, model_mean_unchecked
 from ddpm_np.schedules import Schedule, check_schedule, check_visits, respaced_schedule
 from ddpm_np.targets import Target, check_target, predicted_eps_unchecked, predicted_x0_unchecked
@@ -242,6 +242,7 @@ def _draw(noise: Callable[[int], Array], t: int, x_T: Array) -> Array:
 
 def walk(steps: Iterator[Array], start: Array, times: list[int], trajectory: bool) -> Array:
     """Take all steps, along times; see in the end, waiting once, whether all were finite."""
+    check_flag("trajectory", trajectory)
     xp = array_namespace(start)
     x, path, finite = start, [start], []
     with np.errstate(over="ignore", invalid="ignore"):  # what they leave is looked for below

@@ -4,7 +4,7 @@ The state of a run is a value. A batch is a pure function of (seed, step). So a 
 stopped at any step, and resumed from its state, ends in the same bits as one that was not.
 
 x0, noise, x_t and truth have shape (B, ...); times t and class labels are integer arrays of shape
-(B,), on the host.
+(B,), on the host. Anything else raises TypeError or ValueError.
 """
 
 import functools
@@ -26,9 +26,16 @@ from ddpm_np._arrays import (
     check_times,
     coefficient,
 )
-from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np._checks import check_callable, check_integer, check_real, describe, settle
 from ddpm_np.forward import q_sample_unchecked
-from ddpm_np.nn.denoisers import Denoiser, Labels, LossAndGradient, check_denoiser, loss_and_gradient
+from ddpm_np.nn.denoisers import (
+    Denoiser,
+    Labels,
+    LossAndGradient,
+    check_denoiser,
+    check_labels_array,
+    loss_and_gradient,
+)
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
 from ddpm_np.nn.tree import Layout, ravel
@@ -76,11 +83,6 @@ class Recipe:
     loss_and_gradient : LossAndGradient
         How both are computed: by the denoiser's forward and backward, or, for an
         :class:`ddpm_np.nn.MLPDenoiser`, by the faster :func:`ddpm_np.nn.mlp_loss_and_gradient`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a value is out of range.
     """
 
     schedule: Schedule
@@ -99,22 +101,20 @@ class Recipe:
             raise TypeError(f"optimizer must have a method update, got {describe(self.optimizer)}")
         check_target(self.schedule, self.target)
         if self.weight is not None:
-            table = check_table("weight", self.weight, self.schedule.T)
-            object.__setattr__(self, "weight", table)
+            settle(self, weight=check_table("weight", self.weight, self.schedule.T))
         T = getattr(self.denoiser, "T", self.schedule.T)
         if T != self.schedule.T:
             raise ValueError(
                 f"denoiser must be made for the schedule's T = {self.schedule.T}, got T = {T}; once "
                 "trained, it serves shorter chains by respacing (respaced_predictor)"
             )
-        if check_real("ema_decay", self.ema_decay, 0.0, 1.0, closed=True) == 1.0:
+        settle(self, ema_decay=check_real("ema_decay", self.ema_decay, 0.0, 1.0, closed=True))
+        if self.ema_decay == 1.0:
             raise ValueError("ema_decay must be below 1, got 1")
         if self.max_grad_norm is not None:
-            check_real("max_grad_norm", self.max_grad_norm, 0.0, math.inf)
-        if not callable(self.loss_and_gradient):
-            raise TypeError(
-                f"loss_and_gradient must be callable, got {describe(self.loss_and_gradient)}"
-            )
+            limit = check_real("max_grad_norm", self.max_grad_norm, 0.0, math.inf)
+            settle(self, max_grad_norm=limit)
+        check_callable("loss_and_gradient", self.loss_and_gradient)
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -148,15 +148,11 @@ def train_step(
     x0 is from the data, t uniform in 1..T (an int is one time for all), the noise standard normal;
     labels are for a denoiser that sees classes. Pure: the same arguments give the same bits. Never
     waits for the device.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If t is not an integer in range or the arrays do not agree.
     """
     check_arrays(x0=x0, noise=noise)
     if x0.dtype != state.params.dtype:
         raise TypeError(f"x0 must have the parameters' dtype, {state.params.dtype}, got {x0.dtype}")
+    check_labels_array(labels, x0.shape[0])
     times = check_times(t, recipe.schedule.T, x0.shape[0])
     if isinstance(times, int):
         times = np.full(x0.shape[0], times)
@@ -247,13 +243,15 @@ def train(
     FloatingPointError
         If the loss or a parameter is no longer finite; such a state is not saved.
     """
-    check_integer("steps", steps, 0)
-    check_integer("report_every", report_every, 1)
-    check_integer("save_every", save_every, 1)
+    steps = check_integer("steps", steps, 0)
+    report_every = check_integer("report_every", report_every, 1)
+    save_every = check_integer("save_every", save_every, 1)
+    for name, function in (("draw", draw), ("report", report), ("save", save)):
+        check_callable(name, function)
     saved = -1
     try:
         while state.step < steps:
-            x0, t, noise, *labels = draw(state.step)
+            x0, t, noise, *labels = _batch(draw(state.step))
             with np.errstate(over="ignore", invalid="ignore"):  # what they leave is looked for below
                 new = train_step(recipe, state, x0, t, noise, ops, *labels)
             last = new.step == steps
@@ -274,6 +272,13 @@ def train(
             save(state)
         raise
     return state
+
+
+def _batch(drawn: Any) -> tuple[Any, ...]:
+    """What draw returned, if it is a batch."""
+    if not isinstance(drawn, tuple | list) or len(drawn) not in (3, 4):
+        raise TypeError(f"draw must return (x0, t, noise), perhaps with labels, got {describe(drawn)}")
+    return tuple(drawn)
 
 
 def _checked_mean_loss(state: TrainState, report_every: int) -> float:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -55,6 +55,8 @@ def raised_signals() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped
+        if _is_within(frame, dropped.__code__):
+            return  # raised there, it would be printed and gone; a moment later all is stopped anyway
         if number == signal.SIGINT or not stopped:
             stopped = True
             raise Stopped(number)
@@ -77,6 +79,13 @@ def raised_signals() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_within(frame: FrameType | None, code: CodeType) -> bool:
+    """Whether a frame is one of this code's, or called by it."""
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _heard() -> list[int]:

@@ -225,7 +225,7 @@ def test_errors():
         hierarchical_integrand([x0], encode, decode)
     with pytest.raises(ValueError, match="noise must have the shape of mean"):
         draw_layer(x0, 1, encode, x0)
-    with pytest.raises(ValueError, match="mean must have the shape of x"):
+    with pytest.raises(ValueError, match="the mean of decode must have the shape of x0"):
         two_layer_integrand(x0, z, z, lambda z, t: (z, 1.0), lambda z, t: (z, 1.0))
     with pytest.raises(TypeError, match="x0 must be an array"):
         vae_bound([1.0], encode, decode, z)

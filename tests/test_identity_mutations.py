@@ -139,7 +139,7 @@ MUTATIONS = [
         "mean, float(variances[t]) ** 0.5)",
     ),
     ("elbo", "return -kl_isotropic_unchecked(mean_1", "return kl_isotropic_unchecked(mean_1"),
-    ("elbo", "decoder(x0, mean, float(variances[1]))", "decoder(x0, mean, float(variances[3]))"),
+    ("elbo", "x0, mean, float(variances[1]))", "x0, mean, float(variances[3]))"),
     (
         "elbo",
         "x_t = q_sample_unchecked(schedule, x0, t, ",

@@ -20,6 +20,7 @@ class Slow:
         for _ in range(1000):
             pass
 
+INSERT
 hook = sys.unraisablehook
 try:
     with _signals.raised_signals():
@@ -31,10 +32,21 @@ except KeyboardInterrupt as error:
 """
 
 
+CTRL_C_WHILE_IT_IS_DROPPED = """
+class Timer(_signals.threading.Timer):
+    def __init__(self, *arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        super().__init__(*arguments)
+
+_signals.threading.Timer = Timer
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
-def test_a_signal_that_python_drops_in_a_finalizer_stops_a_moment_later():
+@pytest.mark.parametrize("more", ["", CTRL_C_WHILE_IT_IS_DROPPED], ids=["one", "and Ctrl-C"])
+def test_a_signal_that_python_drops_in_a_finalizer_stops_a_moment_later(more):
     done = subprocess.run(
-        [sys.executable, "-c", IN_A_FINALIZER],
+        [sys.executable, "-c", IN_A_FINALIZER.replace("INSERT", more)],
         capture_output=True,
         text=True,
         env=os.environ,

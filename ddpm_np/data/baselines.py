@@ -76,9 +76,10 @@ def fit_histograms(
     rng : Generator
         Draws the components' shares in each image, from which the first round starts.
     """
-    n, d = check_levels(images, levels).shape
-    check_integer("components", components, 1)
-    check_real("smoothing", smoothing, 0.0, math.inf)
+    images = check_levels(images, levels).astype(np.int64)  # unsigned ones become floats in sums
+    n, d = images.shape
+    components = check_integer("components", components, 1)
+    smoothing = check_real("smoothing", smoothing, 0.0, math.inf)
     check_integer("rounds", rounds, 1)
     counts = np.bincount((images + levels * np.arange(d)).ravel(), minlength=d * levels)
     prior = 0.9 * counts / n + 0.1 / levels
@@ -98,7 +99,9 @@ def fit_histograms(
 
 def histogram_log_prob(model: HistogramMixture, images: Levels) -> Floats:
     """Return log P(k) of a mixture of histograms, exact, shape (n,)."""
-    pixels = np.arange(check_levels(images, model.log_p.shape[2]).shape[1])
+    _, d, levels = model.log_p.shape
+    check_levels(images, levels, d=d)
+    pixels = np.arange(d)
     parts = [np.sum(table[pixels, images], axis=1) for table in model.log_p]
     return logsumexp(np.stack(parts) + model.log_weights[:, None], axis=0)
 

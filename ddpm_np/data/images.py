@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._checks import as_floats, check_choice, check_integer
+from ddpm_np._checks import as_floats, check_choice, check_integer, check_plain
 from ddpm_np.data.files import MOST_BYTES, DataError, read_array
 from ddpm_np.randomness import DATA, generator
 
@@ -65,8 +65,8 @@ def split(n: int) -> Split:
     TypeError, ValueError
         If n is not an integer >= 70.
     """
-    part = check_integer("n", n, LEAST) // 7
-    order = generator(0, DATA).permutation(n)
+    count = check_integer("n", n, LEAST)
+    part, order = count // 7, generator(0, DATA).permutation(count)
     return Split(order[2 * part :], order[part : 2 * part], order[:part])
 
 
@@ -77,13 +77,16 @@ def scale(images: NDArray[Any], levels: int, dtype: str = "float64") -> NDArray[
     """
     top = check_integer("levels", levels, 2, 2**16) - 1
     check_choice("dtype", dtype, ("float32", "float64"))
-    return ((2.0 * images - top) / top).astype(dtype)
+    return ((2.0 * as_floats("images", images) - top) / top).astype(dtype)
 
 
 def to_levels(x: NDArray[Any], levels: int) -> NDArray[np.int64]:
     """Round to the nearest level, the inverse of :func:`scale`, for any finite x."""
     top = check_integer("levels", levels, 2, 2**16) - 1
-    k = np.rint((np.asarray(x, dtype=np.float64) + 1.0) * (top / 2.0))
+    values = as_floats("x", x)
+    if not np.all(np.isfinite(values)):
+        raise ValueError("x must be finite, got NaN or infinity")
+    k = np.rint((values + 1.0) * (top / 2.0))
     return np.clip(k, 0, top).astype(np.int64)
 
 
@@ -192,15 +195,21 @@ def check_data(name: str, images: Any, labels: Any, levels: int, multiple: int =
     labels : array, shape (n,), or None
         Whole numbers, with 2 to 1000 distinct values.
     levels : int
+        From 2 to 65536.
     multiple : int
         Must divide H and W.
 
     Raises
     ------
     DataError
-        If a check fails.
+        If the images or the labels are not such.
+    TypeError, ValueError
+        If levels or multiple is no integer in range, or an array is masked.
     """
-    check_integer("multiple", multiple, 1)
+    levels = check_integer("levels", levels, 2, 2**16)
+    multiple = check_integer("multiple", multiple, 1)
+    check_plain("images", images)
+    check_plain("labels", labels)
     images = np.asarray(images)
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise DataError(f"{name}: images must have shape (n, H, W) or (n, H, W, C), got {images.shape}")

@@ -20,7 +20,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, logsumexp, ndtri_exp
 
-from ddpm_np._checks import check_integer, check_plain, check_real, describe
+from ddpm_np._checks import as_floats, check_integer, check_plain, check_real, describe
 
 Levels: TypeAlias = NDArray[np.integer[Any]]
 """Integer levels 0..levels-1, shape (n, d)."""
@@ -44,9 +44,9 @@ def fit_gaussian(images: Levels, ridge: float) -> NormalMixture:
 
     mean = mean of k + 1/2,  covariance = covariance of k + (1/12 + ridge) I
     """
-    check_real("ridge", ridge, 0.0, sys.float_info.max, closed=True)
+    extra = check_real("ridge", ridge, 0.0, sys.float_info.max, closed=True)
     d = check_levels(images).shape[1]
-    covariance = np.cov(images.T, bias=True).reshape(d, d) + (1.0 / 12.0 + ridge) * np.eye(d)
+    covariance = np.cov(images.T, bias=True).reshape(d, d) + (1.0 / 12.0 + extra) * np.eye(d)
     return NormalMixture(np.ones(1), np.mean(images, axis=0)[None, :] + 0.5, covariance[None, :, :])
 
 
@@ -59,9 +59,9 @@ def fit_normal_mixture(
     scikit-learn.
     """
     check_levels(images)
-    check_integer("components", components, 1)
-    check_real("ridge", ridge, 0.0, sys.float_info.max, closed=True)
-    check_integer("draws", draws, 1)
+    components = check_integer("components", components, 1)
+    ridge = check_real("ridge", ridge, 0.0, sys.float_info.max, closed=True)
+    draws = check_integer("draws", draws, 1)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -76,9 +76,12 @@ def fit_normal_mixture(
 
 def normal_mixture_log_density(model: NormalMixture, z: Floats) -> Floats:
     """Return log p(z), shape (n, d) to (n,)."""
+    values, d = as_floats("z", z), model.means.shape[1]
+    if values.ndim != 2 or values.shape[1] != d or not len(values):
+        raise ValueError(f"z must have shape (n, {d}) with n >= 1, got {values.shape}")
     parts = []
     for weight, mean, factor in _components(model):
-        e = np.linalg.solve(factor, (z - mean).T)
+        e = np.linalg.solve(factor, (values - mean).T)
         log_scale = np.sum(np.log(np.diag(factor))) + 0.5 * len(mean) * math.log(2.0 * math.pi)
         parts.append(math.log(weight) - log_scale - 0.5 * np.sum(e**2, axis=0))
     return logsumexp(np.stack(parts), axis=0)
@@ -91,8 +94,8 @@ def dequantised_log_prob(model: NormalMixture, images: Levels, draws: int, rng: 
 
     Biased low, less so with more draws; ``draws = 1`` is the usual dequantisation bound.
     """
-    check_levels(images)
-    check_integer("draws", draws, 1)
+    check_levels(images, d=model.means.shape[1])
+    draws = check_integer("draws", draws, 1)
     logs = [normal_mixture_log_density(model, images + rng.random(images.shape)) for _ in range(draws)]
     return logsumexp(np.stack(logs), axis=0) - math.log(draws)
 
@@ -130,7 +133,7 @@ def rounded_draws(
     z : array, shape (draws, n, d)
     log_weight : array, shape (draws, n)
     """
-    check_levels(images, levels)
+    check_levels(images, levels, d=len(mean))
     low = np.where(images == 0, -np.inf, images)
     high = np.where(images == levels - 1, np.inf, images + 1.0)
     e = np.zeros((check_integer("draws", draws, 1), *images.shape))
@@ -162,8 +165,8 @@ def refit_rounded(
     Each round draws z given k from the current model (:func:`rounded_draws`), then sets weights,
     means and covariances, plus ``ridge`` I, to those of the draws: at level 0, z spreads below 0.
     """
-    check_levels(images, levels)
-    check_real("ridge", ridge, 0.0, sys.float_info.max, closed=True)
+    check_levels(images, levels, d=model.means.shape[1])
+    ridge = check_real("ridge", ridge, 0.0, sys.float_info.max, closed=True)
     for _ in range(check_integer("rounds", rounds, 0)):
         drawn = [
             (weight, *rounded_draws(mean, factor, images, levels, draws, rng))
@@ -182,14 +185,17 @@ def refit_rounded(
     return model
 
 
-def check_levels(images: object, levels: object = 2**16, name: str = "images") -> Levels:
+def check_levels(
+    images: object, levels: object = 2**16, name: str = "images", d: int | None = None
+) -> Levels:
     """Return images if they are integer levels 0..levels-1 of shape (n, d), else raise."""
     check_plain(name, images)
     highest = check_integer("levels", levels, 2, 2**16) - 1
     if not isinstance(images, np.ndarray) or images.dtype.kind not in "iu":
         raise TypeError(f"{name} must be a NumPy array of integer levels, got {describe(images)}")
-    if images.ndim != 2 or images.size == 0:
-        raise ValueError(f"{name} must have shape (n, d) and not be empty, got {images.shape}")
+    if images.ndim != 2 or images.size == 0 or d not in (None, images.shape[1]):
+        wanted = "(n, d)" if d is None else f"(n, {d})"
+        raise ValueError(f"{name} must have shape {wanted} and not be empty, got {images.shape}")
     if images.min() < 0 or images.max() > highest:
         raise ValueError(
             f"{name} must hold levels from 0 to {highest}, got {images.min()} to {images.max()}"

@@ -23,7 +23,7 @@ from ddpm_np._arrays import (
     sum_features,
 )
 from ddpm_np._checks import check_callable
-from ddpm_np.decoders import Decoder
+from ddpm_np.decoders import Decoder, decode
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.forward import q_sample
 from ddpm_np.losses import loss_constant, mean_loss_weight
@@ -105,7 +105,7 @@ def elbo_from_errors(schedule: Schedule, errors: StepErrors, sigma2: Table, deco
             constant[:, None] - mean_loss_weight(schedule, t, variances)[:, None] * errors.squared[2:]
         )
     L_T = prior_term(schedule, errors.x0.astype(np.float64))
-    L_0 = np.asarray(decoder(errors.x0, errors.mean, float(variances[1])), dtype=np.float64)
+    L_0 = decode(decoder, errors.x0, errors.mean, float(variances[1])).astype(np.float64)
     return Elbo(L_T, L, L_0, L_T + np.sum(L, axis=0) + L_0)
 
 

@@ -32,7 +32,7 @@ from ddpm_np._arrays import (
     sum_features,
 )
 from ddpm_np._checks import check_callable, check_integer
-from ddpm_np.decoders import Decoder, gaussian_decoder
+from ddpm_np.decoders import Decoder, decode, gaussian_decoder
 from ddpm_np.forward import q_sample_unchecked, q_step, q_step_moments
 from ddpm_np.gaussians import LOG_2PI, kl_isotropic_unchecked, normal_log_density
 from ddpm_np.posterior import q_posterior_mean_unchecked
@@ -241,5 +241,5 @@ class _Model:
         if not np.any(first):
             return otherwise
         xp, where = array_namespace(x0), device(x0)
-        L_0 = self.decoder(x0, mean, float(self.sigma2[1]))
+        L_0 = decode(self.decoder, x0, mean, float(self.sigma2[1]))
         return xp.where(xp.asarray(first.copy(), device=where), L_0, otherwise)

@@ -31,7 +31,7 @@ from ddpm_np._arrays import (
     to_host,
 )
 from ddpm_np._checks import as_floats, check_callable, describe
-from ddpm_np.decoders import Decoder
+from ddpm_np.decoders import Decoder, decode
 from ddpm_np.estimators.step_errors import StepErrors, check_errors
 from ddpm_np.forward import q_sample_unchecked
 from ddpm_np.losses import bound_weight, eps_loss_weight
@@ -130,7 +130,7 @@ def best_variance(schedule: Schedule, errors: StepErrors, decoder: Decoder) -> T
     table[1] = schedule.beta[1]
     table[1] *= np.exp(
         minimize_scalar(
-            lambda shift: -np.mean(decoder(errors.x0, errors.mean, table[1] * np.exp(shift))),
+            lambda shift: -np.mean(decode(decoder, errors.x0, errors.mean, table[1] * np.exp(shift))),
             bounds=(np.log(1e-4), np.log(10.0)),
             method="bounded",
             options={"xatol": 1e-3},

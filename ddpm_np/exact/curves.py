@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, Samples, Table, array_namespace, check_arrays, check_times, device
-from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np._checks import check_integer, check_plain, check_real, describe
 from ddpm_np.data.toy import SWISS_ROLL_NOISE, SWISS_ROLL_RANGE, Seed, as_generator, swiss_roll_curve
 from ddpm_np.exact._quadrature import composite_rule
 from ddpm_np.exact.mixtures import LARGEST_STD, IsotropicMixture
@@ -168,11 +168,13 @@ def _arc(law: NoisyCurve) -> tuple[Table, Table]:
     """Arc length along the curve, by chords: parameters u and lengths, shape (4097,) each."""
     u = np.linspace(law.low, law.high, 4097)
     points = law.curve(u)
+    check_plain("curve(u)", points)
     if (
         not isinstance(points, np.ndarray)
         or points.ndim != 2
         or len(points) != len(u)
         or points.size == 0
+        or points.dtype.kind != "f"
     ):
         raise ValueError(
             f"curve must map shape ({len(u)},) to shape ({len(u)}, d), got {describe(points)}"

@@ -178,11 +178,13 @@ class GaussianData:
         return wasserstein2_full(*self._dense(), *other._dense())
 
     def to_axes(self, x: Array) -> Array:
-        """Coordinates of x along the principal axes; shape (B, d)."""
+        """Coordinates of x along the principal axes; shape (B, d), or (d,)."""
+        self._check_last(x=x)
         return x if self.axes is None else x @ _as_array(self.axes, x)
 
     def from_axes(self, z: Array) -> Array:
         """Invert :meth:`to_axes`."""
+        self._check_last(z=z)
         return z if self.axes is None else z @ _as_array(self.axes.T, z)
 
     def _along_axes(self, x: Array, factors: Table) -> Array:
@@ -210,6 +212,12 @@ class GaussianData:
             if len(x.shape) != 2 or x.shape[1] != self.d:
                 raise ValueError(f"{name} must have shape (B, {self.d}), got {x.shape}")
         return xp
+
+    def _check_last(self, **arrays: Array) -> None:
+        check_arrays(**arrays)
+        for name, x in arrays.items():
+            if x.shape[-1] != self.d:
+                raise ValueError(f"{name} must have shape (B, {self.d}), got {x.shape}")
 
     def _check_other(self, other: object) -> None:
         if not isinstance(other, GaussianData):

@@ -208,7 +208,7 @@ class IsotropicMixture:
                 "the flow of a mixture is known for d = 1, or for one component, "
                 f"got d = {self.d} and {len(self.weights)} components"
             )
-        if not np.max(np.abs(x)) < LARGEST_STD * source.std:
+        if not float(np.max(np.abs(x))) < LARGEST_STD * source.std:  # of float32 too
             raise ValueError(
                 f"{name} must lie within 1e150 standard deviations, got {np.max(np.abs(x)):g}"
             )

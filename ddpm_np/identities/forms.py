@@ -53,7 +53,7 @@ def decomposition_residual(chain: LinearGaussianChain, x0: Samples) -> Table:
 
 def model_bayes_residual(chain: LinearGaussianChain, path: Samples) -> Table:
     """Bayes' rule for the model: log p(x_{0:T}) - log p(x_0) - log p(x_{1:T} | x_0)."""
-    check_chain(chain)
+    check_path(path, check_chain(chain).schedule.T)
     joint = model_path_log_density(path, chain.mean, chain.sigma2)
     return joint - chain.log_density(path[0]) - chain.posterior_log_density(path)
 
@@ -118,17 +118,17 @@ def vae_residual(
 def two_layer_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
     """Diffusion with T = 2 as a two-layer hierarchical VAE, L 2.2 = M2 (6)."""
     check_path(path, check_integer("schedule.T", check_schedule(schedule).T, 2, 2))
+    expanded = elbo_integrand_expanded(schedule, path, mean, sigma2)
     layers = diffusion_encoder(schedule), diffusion_decoder(mean, sigma2)
-    bound = two_layer_integrand(path[0, ...], path[1, ...], path[2, ...], *layers)
-    return bound - elbo_integrand_expanded(schedule, path, mean, sigma2)
+    return two_layer_integrand(path[0, ...], path[1, ...], path[2, ...], *layers) - expanded
 
 
 def hierarchy_residual(schedule: Schedule, path: Array, mean: MeanFunction, sigma2: Table) -> Array:
     """Diffusion as a hierarchical VAE of T layers, L 2.2 and D = M2 (6)."""
     check_path(path, check_schedule(schedule).T)
+    expanded = elbo_integrand_expanded(schedule, path, mean, sigma2)
     layers = diffusion_encoder(schedule), diffusion_decoder(mean, sigma2)
-    bound = hierarchical_integrand([path[t, ...] for t in range(schedule.T + 1)], *layers)
-    return bound - elbo_integrand_expanded(schedule, path, mean, sigma2)
+    return hierarchical_integrand([path[t, ...] for t in range(schedule.T + 1)], *layers) - expanded
 
 
 # --- L_{t-1} as a weighted squared error --------------------------------------------------

@@ -136,10 +136,10 @@ def kl_quadrature_residual(
     mean_1: float, sigma_1: float, mean_2: float, sigma_2: float, nodes: int = 8
 ) -> float:
     """KL of 1-D Gaussians, L 1.3, against Gauss-Hermite quadrature of the log-ratio."""
-    for name, mean in (("mean_1", mean_1), ("mean_2", mean_2)):
-        check_real(name, mean, -LARGEST, LARGEST)
-    for name, sigma in (("sigma_1", sigma_1), ("sigma_2", sigma_2)):
-        check_real(name, sigma, 0.0, LARGEST)
+    mean_1 = check_real("mean_1", mean_1, -LARGEST, LARGEST)
+    mean_2 = check_real("mean_2", mean_2, -LARGEST, LARGEST)
+    sigma_1 = check_real("sigma_1", sigma_1, 0.0, LARGEST)
+    sigma_2 = check_real("sigma_2", sigma_2, 0.0, LARGEST)
     points, weights = gauss_hermite(nodes)
     x = mean_1 + sigma_1 * points
     ratio = normal_log_density(x, np.full_like(x, mean_1), sigma_1**2)

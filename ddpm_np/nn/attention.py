@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from numpy.random import Generator
 
 from ddpm_np._arrays import Array, array_namespace
-from ddpm_np._checks import check_integer
+from ddpm_np._checks import check_integer, settle
 from ddpm_np.nn.convolution import GroupNorm, GroupNormParams, check_groups
 from ddpm_np.nn.image_ops import check_images
 from ddpm_np.nn.layers import Linear, LinearParams
@@ -41,8 +41,9 @@ class SelfAttention:
     groups: int
 
     def __post_init__(self) -> None:
-        check_groups("channels", self.channels, self.groups)
-        if self.channels % check_integer("heads", self.heads, 1):
+        channels, groups = check_groups("channels", self.channels, self.groups)
+        settle(self, channels=channels, groups=groups, heads=check_integer("heads", self.heads, 1))
+        if self.channels % self.heads:
             raise ValueError(f"heads must divide channels, {self.channels}, got {self.heads}")
 
     @cached_property
@@ -66,7 +67,7 @@ class SelfAttention:
 
     def forward(self, params: SelfAttentionParams, x: Array, ops: Ops) -> tuple[Array, Any]:
         """Return y and the caches of its four parts."""
-        xp = check_images("x", x)
+        xp = check_images("x", x, self.channels)
         h, norm_cache = self.norm.forward(params.norm, x, ops)
         h, entry_cache = self.entry.forward(params.entry, xp.reshape(h, (-1, self.channels)), ops)
         h, heads_cache = _attend(self._to_heads(h, x.shape[0], 3))

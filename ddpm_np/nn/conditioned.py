@@ -13,7 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, array_namespace, device
-from ddpm_np._checks import check_integer
+from ddpm_np._checks import check_integer, settle
 from ddpm_np.nn.combinators import OnFirst, Pair, Serial
 from ddpm_np.nn.convolution import EPSILON, Conv2d, GroupNorm, check_groups
 from ddpm_np.nn.layers import Linear, LinearParams, SiLU, check_embedding, embed
@@ -37,8 +37,9 @@ class AdaptiveGroupNorm:
     groups: int
 
     def __post_init__(self) -> None:
-        check_groups("channels", self.channels, self.groups)
-        check_integer("embedding_size", self.embedding_size, 1)
+        channels, groups = check_groups("channels", self.channels, self.groups)
+        size = check_integer("embedding_size", self.embedding_size, 1)
+        settle(self, channels=channels, groups=groups, embedding_size=size)
 
     @cached_property
     def linear(self) -> Linear:
@@ -98,9 +99,10 @@ class ResidualBlock:
     groups: int
 
     def __post_init__(self) -> None:
-        check_groups("inputs", self.inputs, self.groups)
-        check_groups("outputs", self.outputs, self.groups)
-        check_integer("embedding_size", self.embedding_size, 1)
+        inputs, groups = check_groups("inputs", self.inputs, self.groups)
+        outputs, _ = check_groups("outputs", self.outputs, groups)
+        size = check_integer("embedding_size", self.embedding_size, 1)
+        settle(self, inputs=inputs, outputs=outputs, groups=groups, embedding_size=size)
 
     @cached_property
     def branch(self) -> Serial:
@@ -166,8 +168,8 @@ class TimeAndClass:
     classes: int = 0
 
     def __post_init__(self) -> None:
-        check_embedding(self.T, self.size)
-        check_integer("classes", self.classes, 0)
+        T, size = check_embedding(self.T, self.size)
+        settle(self, T=T, size=size, classes=check_integer("classes", self.classes, 0))
 
     @cached_property
     def time(self) -> Serial:

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, Times, check_times, to_host
-from ddpm_np._checks import check_integer, check_plain, describe
+from ddpm_np._checks import check_integer, check_plain, describe, settle
 from ddpm_np.nn.attention import SelfAttention
 from ddpm_np.nn.combinators import OnFirst, Residual, ResidualOnFirst, Serial
 from ddpm_np.nn.conditioned import ResidualBlock, TimeAndClass, TimeAndClassParams
@@ -70,11 +70,15 @@ class ConvDenoiser:
     classes: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("channels", self.channels, 1)
-        check_groups("width", self.width, self.groups)
-        check_integer("blocks", self.blocks, 1)
-        check_embedding(self.T, self.embedding_size, "embedding_size")
-        TimeAndClass(self.T, self.embedding_size, self.classes)
+        channels, blocks = (
+            check_integer("channels", self.channels, 1),
+            check_integer("blocks", self.blocks, 1),
+        )
+        width, groups = check_groups("width", self.width, self.groups)
+        T, size = check_embedding(self.T, self.embedding_size, "embedding_size")
+        classes = TimeAndClass(T, size, self.classes).classes
+        settle(self, channels=channels, T=T, width=width, blocks=blocks)
+        settle(self, groups=groups, embedding_size=size, classes=classes)
 
     @cached_property
     def embedding(self) -> TimeAndClass:
@@ -176,12 +180,12 @@ class UNet(ConvDenoiser):
                 "multipliers must be a tuple of integers, one per level, "
                 f"got {describe(self.multipliers)}"
             )
-        for multiplier in self.multipliers:
-            check_integer("multipliers", multiplier, 1)
+        settle(self, multipliers=tuple(check_integer("multipliers", m, 1) for m in self.multipliers))
+        settle(self, heads=check_integer("heads", self.heads, 0))
         if self.multipliers[0] != 1:
             raise ValueError(f"multipliers must start with 1, got {self.multipliers}")
         lowest = self.width * self.multipliers[-1]
-        if check_integer("heads", self.heads, 0) and lowest % self.heads:
+        if self.heads and lowest % self.heads:
             raise ValueError(
                 f"heads must divide the channels of the lowest level, {lowest}, got {self.heads}"
             )

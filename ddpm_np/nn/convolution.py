@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ddpm_np._arrays import Array, array_namespace, check_layer_input
-from ddpm_np._checks import check_integer, check_real
+from ddpm_np._checks import check_integer, check_real, settle
 from ddpm_np.nn.image_ops import check_images
 from ddpm_np.nn.layers import LinearParams
 from ddpm_np.nn.ops import Ops
@@ -37,12 +37,16 @@ class Conv2d:
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        check_integer("inputs", self.inputs, 1)
-        check_integer("outputs", self.outputs, 1)
-        if check_integer("kernel", self.kernel, 1) % 2 == 0:
+        settle(
+            self,
+            inputs=check_integer("inputs", self.inputs, 1),
+            outputs=check_integer("outputs", self.outputs, 1),
+            kernel=check_integer("kernel", self.kernel, 1),
+            stride=check_integer("stride", self.stride, 1, 2),
+            gain=check_real("gain", self.gain, 0.0, sys.float_info.max, closed=True),
+        )
+        if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, so that it has a middle, got {self.kernel}")
-        check_integer("stride", self.stride, 1, 2)
-        check_real("gain", self.gain, 0.0, sys.float_info.max, closed=True)
 
     def init(self, rng: Generator) -> LinearParams:
         """Draw weights; zero biases."""
@@ -52,6 +56,7 @@ class Conv2d:
 
     def forward(self, params: LinearParams, x: Array, ops: Ops) -> tuple[Array, Array]:
         """Return y; the cache is x."""
+        check_images("x", x, self.inputs)
         return ops.conv2d(x, params.weight, params.bias, self.stride), x
 
     def backward(
@@ -81,7 +86,8 @@ class GroupNorm:
     groups: int
 
     def __post_init__(self) -> None:
-        check_groups("channels", self.channels, self.groups)
+        channels, groups = check_groups("channels", self.channels, self.groups)
+        settle(self, channels=channels, groups=groups)
 
     def init(self, rng: Generator) -> GroupNormParams:
         """Return gains of 1 and shifts of 0."""
@@ -89,7 +95,12 @@ class GroupNorm:
 
     def forward(self, params: GroupNormParams, x: Array, ops: Ops) -> tuple[Array, Any]:
         """Return y; the cache is the backend's own."""
-        xp, shape = check_layer_input("x", x), (x.shape[0], self.channels)
+        xp = check_layer_input("x", x)
+        if len(x.shape) < 2 or x.shape[-1] != self.channels or 0 in x.shape:
+            raise ValueError(
+                f"x must have shape (B, ..., {self.channels}) and no empty axis, got {x.shape}"
+            )
+        shape = (x.shape[0], self.channels)
         gain, shift = xp.broadcast_to(params.gain, shape), xp.broadcast_to(params.shift, shape)
         return ops.group_norm(x, gain, shift, self.groups, EPSILON)
 
@@ -151,11 +162,12 @@ class Upsample:
         return _sum_of_four(dy), ()
 
 
-def check_groups(name: str, channels: object, groups: object) -> None:
-    """Raise unless both are integers >= 1 and the groups divide the channels."""
+def check_groups(name: str, channels: object, groups: object) -> tuple[int, int]:
+    """Return channels and groups, integers >= 1 of which the latter divide the former."""
     number, parts = check_integer(name, channels, 1), check_integer("groups", groups, 1)
     if number % parts:
         raise ValueError(f"groups must divide {name}, {number}, got {parts}")
+    return number, parts
 
 
 def _sum_of_four(x: Array) -> Array:

@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, Times, check_dtype, check_layer_input, check_times
-from ddpm_np._checks import check_integer, check_real, describe
+from ddpm_np._checks import check_integer, check_real, describe, settle
 from ddpm_np.nn.layers import check_embedding, embed
 from ddpm_np.nn.ops import MLPParams, Ops
 from ddpm_np.nn.tree import Tree, ravel
@@ -62,6 +62,18 @@ def check_x_t(x_t: Array) -> None:
         check_dtype("x_t", x_t)
 
 
+def check_labels_array(labels: object, batch: int | None = None) -> None:
+    """Raise unless labels are None or a NumPy integer array of shape (B,)."""
+    if labels is None:
+        return
+    one_axis = type(labels) is np.ndarray and labels.dtype.kind in "iu" and labels.ndim == 1
+    if not one_axis or (batch is not None and len(labels) != batch):  # type: ignore[arg-type]
+        shape = "(B,)" if batch is None else f"({batch},)"
+        raise TypeError(
+            f"labels must be None or a NumPy integer array of shape {shape}, got {describe(labels)}"
+        )
+
+
 LossAndGradient: TypeAlias = Callable[
     [Denoiser, Tree, Array, Times, Labels, Array, Array | float, Ops], tuple[Array, Array]
 ]
@@ -87,7 +99,8 @@ def loss_and_gradient(
     """
     if not hasattr(denoiser, "forward"):
         check_denoiser(denoiser)
-    _check_weight(weight)
+    _check_weight(weight, x_t)
+    _check_truth(truth, x_t)
     prediction, cache = denoiser.forward(params, x_t, t, ops, labels)
     loss, dprediction = ops.squared_error(prediction, truth, weight)
     _, grads = denoiser.backward(params, cache, dprediction, ops)
@@ -118,18 +131,34 @@ def mlp_loss_and_gradient(
             "mlp_loss_and_gradient is for an MLPDenoiser, not for a subclass or a wrapper, "
             f"got {type(denoiser).__name__}; loss_and_gradient is for any denoiser"
         )
-    _check_weight(weight)
+    _check_weight(weight, x_t)
+    _check_truth(truth, x_t)
     if ops.residual_mlp_loss is None:
         return loss_and_gradient(denoiser, params, x_t, t, labels, truth, weight, ops)
     return ops.residual_mlp_loss(x_t, denoiser.embed(x_t, t, labels), params, truth, weight)
 
 
-def _check_weight(weight: object) -> None:
-    """Raise unless ``weight`` is a number or an array."""
+def _check_weight(weight: object, x_t: Array) -> None:
+    """Raise unless ``weight`` is a number, or an array that broadcasts to x_t."""
     if isinstance(weight, int | float | np.generic):
         check_real("weight", weight, -math.inf, math.inf)
-    else:
-        check_layer_input("weight", weight)
+        return
+    check_layer_input("weight", weight)
+    shape, wanted = weight.shape, getattr(x_t, "shape", ())  # type: ignore[attr-defined]
+    fits = all(a in (1, b) for a, b in zip(shape[::-1], wanted[::-1], strict=False))
+    if len(shape) > len(wanted) or not fits:
+        raise ValueError(f"weight must broadcast to x_t, of shape {wanted}, got shape {shape}")
+
+
+def _check_truth(truth: Array, x_t: Array) -> None:
+    """Raise unless ``truth`` is like x_t: the gradient of another dtype would be cast on its way."""
+    for name, x in (("x_t", x_t), ("truth", truth)):
+        check_layer_input(name, x)
+    if truth.dtype != x_t.dtype or truth.shape != x_t.shape or 0 in x_t.shape:
+        raise ValueError(
+            f"truth must have the dtype and shape of x_t, {x_t.dtype} and {x_t.shape}, and not be "
+            f"empty, got {describe(truth)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -167,10 +196,15 @@ class MLPDenoiser:
     embedding_size: int = 64
 
     def __post_init__(self) -> None:
-        check_integer("dimensions", self.dimensions, 1)
-        check_integer("hidden_size", self.hidden_size, 1)
-        check_integer("hidden_layers", self.hidden_layers, 0)
-        check_embedding(self.T, self.embedding_size, "embedding_size")
+        T, embedding_size = check_embedding(self.T, self.embedding_size, "embedding_size")
+        settle(
+            self,
+            dimensions=check_integer("dimensions", self.dimensions, 1),
+            T=T,
+            hidden_size=check_integer("hidden_size", self.hidden_size, 1),
+            hidden_layers=check_integer("hidden_layers", self.hidden_layers, 0),
+            embedding_size=embedding_size,
+        )
 
     def init(self, rng: Generator) -> MLPParams:
         """Draw initial parameters, on the host in float64.

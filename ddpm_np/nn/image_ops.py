@@ -69,11 +69,12 @@ def group_norm_backward(dy: Array, cache: tuple[Array, Array, Array]) -> tuple[A
     return xp.reshape(dx, dy.shape), xp.sum(dy * normal, axis=middle), xp.sum(dy, axis=middle)
 
 
-def check_images(name: str, x: Array) -> Any:
-    """Raise unless ``x`` is an array of shape (B, H, W, n); return its namespace."""
+def check_images(name: str, x: Array, channels: int | None = None) -> Any:
+    """Raise unless ``x`` is an array of shape (B, H, W, n), n the channels; return its namespace."""
     xp = check_layer_input(name, x)
-    if len(x.shape) != 4:
-        raise ValueError(f"{name} must have shape (B, H, W, n), got {x.shape}")
+    if len(x.shape) != 4 or channels not in (None, x.shape[3]):
+        n = "n" if channels is None else channels
+        raise ValueError(f"{name} must have shape (B, H, W, {n}), got {x.shape}")
     return xp
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Table, Times, array_namespace, device
-from ddpm_np._checks import check_integer, check_real
+from ddpm_np._arrays import Array, Table, Times, array_namespace, check_layer_input, device
+from ddpm_np._checks import check_integer, check_real, settle
 from ddpm_np.nn.ops import Ops, silu_backward
 from ddpm_np.nn.tree import Tree
 
@@ -60,9 +60,12 @@ class Linear:
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        check_integer("inputs", self.inputs, 1)
-        check_integer("outputs", self.outputs, 1)
-        check_real("gain", self.gain, 0.0, sys.float_info.max, closed=True)
+        settle(
+            self,
+            inputs=check_integer("inputs", self.inputs, 1),
+            outputs=check_integer("outputs", self.outputs, 1),
+            gain=check_real("gain", self.gain, 0.0, sys.float_info.max, closed=True),
+        )
 
     def init(self, rng: Generator) -> LinearParams:
         """Draw weights; zero biases."""
@@ -72,6 +75,9 @@ class Linear:
 
     def forward(self, params: LinearParams, x: Array, ops: Ops) -> tuple[Array, Array]:
         """Return x @ weight + bias; the cache is x."""
+        check_layer_input("x", x)
+        if len(x.shape) != 2 or x.shape[1] != self.inputs:
+            raise ValueError(f"x must have shape (B, {self.inputs}), got {x.shape}")
         return ops.linear(x, params.weight, params.bias), x
 
     def backward(

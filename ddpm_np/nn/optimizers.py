@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from ddpm_np._arrays import Array, array_namespace, check_layer_input
-from ddpm_np._checks import check_callable, check_integer, check_real, shortened
+from ddpm_np._checks import check_callable, check_integer, check_real, settle, shortened
 from ddpm_np.nn.ops import Ops
 from ddpm_np.nn.tree import Tree, tree_leaves, tree_map, with_leaves
 
@@ -59,11 +59,13 @@ class Adam:
                 f"rate must be a function of the step, constant_rate({shortened(self.rate)}) say, "
                 f"got {type(self.rate).__name__}"
             )
+        _check_rate(self.rate)
         for name in ("beta_1", "beta_2"):
-            if check_real(name, getattr(self, name), 0.0, 1.0, closed=True) == 1.0:
+            settle(self, **{name: check_real(name, getattr(self, name), 0.0, 1.0, closed=True)})
+            if getattr(self, name) == 1.0:
                 raise ValueError(f"{name} must be below 1, got 1")
-        check_real("epsilon", self.epsilon, 0.0, 1.0)
-        check_real("weight_decay", self.weight_decay, 0.0, sys.float_info.max, closed=True)
+        decay = check_real("weight_decay", self.weight_decay, 0.0, sys.float_info.max, closed=True)
+        settle(self, epsilon=check_real("epsilon", self.epsilon, 0.0, 1.0), weight_decay=decay)
 
     def init(self, params: Tree) -> AdamState:
         """Return zero moments for a tree of parameters."""
@@ -174,8 +176,14 @@ def cosine_decay(rate: float, steps: int) -> LearningRate:
 def warmup(rate: LearningRate, steps: int) -> LearningRate:
     """Scale the first ``steps`` updates linearly: (step + 1) / steps of ``rate``."""
     check_callable("rate", rate)
+    _check_rate(rate)
     last = check_integer("steps", steps, 1)
-    return lambda step: rate(step) * min(1.0, (step + 1) / last)
+    return lambda step: float(rate(step)) * min(1.0, (step + 1) / last)
+
+
+def _check_rate(rate: LearningRate) -> None:
+    """Raise unless the learning rate of the first update is one; those that follow are not asked."""
+    check_real("rate(0)", rate(0), 0.0, math.inf, closed=True)
 
 
 def _check_like(name: str, leaf: Array, param: Array) -> None:

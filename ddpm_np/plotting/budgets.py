@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ddpm_np._checks import check_real
+from ddpm_np._checks import as_list, check_mapping, check_real
 from ddpm_np.plotting.panels import points_array, single_panel
 from ddpm_np.plotting.points import PALETTE
 
@@ -36,6 +36,7 @@ def plot_budget(
     gap : (float, float), optional
         The gap that was measured, and its standard error.
     """
+    check_mapping("parts", parts)
     tables = {name: points_array(f"parts[{name!r}]", values, 0) for name, values in parts.items()}
     lengths = {len(table) for table in tables.values()}
     if not 1 <= len(tables) <= 4 or len(lengths) != 1 or lengths == {1}:
@@ -47,6 +48,7 @@ def plot_budget(
         if not np.all(np.isfinite(table[1:])):
             raise ValueError(f"parts[{name!r}] must be finite for t = 1..T")
     start = check_real("start", start, -np.inf, np.inf)
+    measured = "" if gap is None else ",  measured gap {:.4f} ± {:.4f}".format(*_pair("gap", gap))
     first = _first_times(lengths.pop() - 1)
     figure, axes = single_panel()
     bars, bottom, total = np.arange(len(first)), np.zeros(len(first)), start
@@ -60,13 +62,20 @@ def plot_budget(
     axes.set_xticks([*shown, len(first) + 1], [*map(str, first[shown]), "start"])
     several = "" if len(first) == first[-1] else " (first of the times in a bar)"
     axes.set(xlabel=f"$t${several}", ylabel="nats", xlim=(-0.7, len(first) + 1.7))
-    measured = "" if gap is None else f",  measured gap {gap[0]:.4f} ± {gap[1]:.4f}"
     axes.set_title(
         f"sum {total:.4f}{measured}".replace("-", "−"), loc="left", fontsize="small", pad=10.0
     )
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], [label.replace("-", "−") for label in labels[::-1]], frameon=False)
     return figure
+
+
+def _pair(name: str, value: object) -> list[float]:
+    """Return a value and its standard error."""
+    pair = as_list(name, value, "two numbers")
+    if len(pair) != 2:
+        raise ValueError(f"{name} must be a value and its standard error, got {len(pair)} numbers")
+    return [check_real(f"{name}[{i}]", number, -np.inf, np.inf) for i, number in enumerate(pair)]
 
 
 def _first_times(T: int) -> np.ndarray:

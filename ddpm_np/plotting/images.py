@@ -14,7 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from ddpm_np._checks import check_integer, describe
+from ddpm_np._checks import (
+    as_list,
+    as_texts,
+    check_integer,
+    check_mapping,
+    check_plain,
+    check_text,
+    describe,
+)
 from ddpm_np.plotting.panels import Floats, checked_times, middle_terms, single_panel
 from ddpm_np.plotting.points import PALETTE
 
@@ -32,14 +40,18 @@ def plot_image_grid(
 ) -> Figure:
     """Draw images row by row; ``rows`` are labels, one for each row."""
     tiles = _checked_images("images", images)
-    count = math.ceil(len(tiles) / min(check_integer("columns", columns, 1), len(tiles)))
-    if rows and len(rows) != count:
-        raise ValueError(f"rows must name each of the {count} rows, got {len(rows)}")
+    columns = check_integer("columns", columns, 1)
+    count, names = math.ceil(len(tiles) / min(columns, len(tiles))), as_texts("rows", rows)
+    if names and len(names) != count:
+        raise ValueError(f"rows must name each of the {count} rows, got {len(names)}")
+    for name, text in (("title", title), ("ylabel", ylabel)):
+        if text is not None:
+            check_text(name, text)
     grid = [tiles[i * columns : (i + 1) * columns] for i in range(count)]
     height, width = _size(grid)
     figure = Figure(figsize=(6.4, 0.8 + 6.0 * height / width), layout="constrained")
     axes = figure.add_subplot()
-    _draw(axes, grid, rows, ())
+    _draw(axes, grid, names, ())
     axes.set(title=title or "", ylabel=ylabel or "")
     return figure
 
@@ -61,7 +73,8 @@ def plot_image_strips(
     if np.any(np.diff(t) <= 0):
         raise ValueError(f"times must increase, from the data to the prior, got {t.tolist()}")
     grids = []
-    for name, frames in (("forward", forward), ("reverse", reverse)):
+    for name, given in (("forward", forward), ("reverse", reverse)):
+        frames = as_list(name, given, "images")
         if len(frames) != len(t):
             raise ValueError(
                 f"{name} must hold images for each of the {len(t)} times, got {len(frames)}"
@@ -91,6 +104,7 @@ def plot_terms(terms: Mapping[str, ArrayLike], dimensions: int) -> Figure:
     dimensions : int
         d, for bits per dimension.
     """
+    check_mapping("terms", terms)
     if not terms:
         raise ValueError("terms must hold at least one table, got none")
     unit = check_integer("dimensions", dimensions, 1) * math.log(2.0)
@@ -111,7 +125,11 @@ def plot_terms(terms: Mapping[str, ArrayLike], dimensions: int) -> Figure:
 
 def _checked_images(name: str, values: ArrayLike) -> Floats:
     """Return images with values on [0, 1], shape (n, H, W, C)."""
-    array = np.asarray(values)
+    check_plain(name, values)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        array = np.array(None)
     if array.ndim != 4 or array.shape[3] not in (1, 3) or 0 in array.shape or array.dtype.kind != "f":
         raise ValueError(
             f"{name} must be floating images of shape (n, H, W, 1) or (n, H, W, 3), "

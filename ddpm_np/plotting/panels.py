@@ -10,7 +10,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from ddpm_np._checks import describe
+from ddpm_np._checks import as_floats, as_list, as_path, describe, shortened
 
 Floats: TypeAlias = NDArray[np.float64]
 Path: TypeAlias = str | os.PathLike[str]
@@ -61,11 +61,8 @@ def is_inside(points: Floats, window: Floats) -> Any:
 
 def points_array(name: str, values: ArrayLike, *columns: int) -> Floats:
     """Return a float64 array of shape (n, d) for one d of ``columns``, where 0 stands for (n,)."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a host array of real numbers, got {describe(values)}") from None
-    if not array.size or array.shape[1:] not in [(d,) if d else () for d in columns]:
+    array = as_floats(name, values, "be a host array of real numbers")
+    if not (array.size and array.ndim) or array.shape[1:] not in [(d,) if d else () for d in columns]:
         allowed = " or ".join(f"(n, {d})" if d else "(n,)" for d in columns)
         raise ValueError(f"{name} must have shape {allowed} with n >= 1, got {array.shape}")
     return array
@@ -85,15 +82,15 @@ def checked_chain(
     name: str, frames: Sequence[ArrayLike], times: ArrayLike
 ) -> tuple[list[Floats], NDArray[Any]]:
     """Check a sequence of (n, 2) arrays and the time of each."""
-    t = checked_times(times)
-    if len(frames) != len(t):
-        raise ValueError(f"{name} must hold one array for each of the {len(t)} times, got {len(frames)}")
-    return [points_array(f"{name}[{i}]", frame, 2) for i, frame in enumerate(frames)], t
+    t, arrays = checked_times(times), as_list(name, frames, "arrays")
+    if len(arrays) != len(t):
+        raise ValueError(f"{name} must hold one array for each of the {len(t)} times, got {len(arrays)}")
+    return [points_array(f"{name}[{i}]", frame, 2) for i, frame in enumerate(arrays)], t
 
 
 def checked_times(times: ArrayLike) -> NDArray[Any]:
     """Return times as an array of integers."""
-    t = np.asarray(times)
+    t = np.asarray(as_list("times", times, "integers"))
     if t.ndim != 1 or not np.issubdtype(t.dtype, np.integer) or not len(t):
         raise TypeError(f"times must be a non-empty sequence of integers, got {describe(times)}")
     return t
@@ -101,7 +98,7 @@ def checked_times(times: ArrayLike) -> NDArray[Any]:
 
 def checked_suffix(path: Path, allowed: tuple[str, ...]) -> str:
     """Return the ending of a path if it is one of those allowed."""
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = as_path("path", path).suffix.lower()
     if suffix not in allowed:
-        raise ValueError(f"path must end in {' or '.join(allowed)}, got {os.fspath(path)!r}")
+        raise ValueError(f"path must end in {' or '.join(allowed)}, got {shortened(os.fspath(path))}")
     return suffix

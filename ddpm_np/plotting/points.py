@@ -5,6 +5,7 @@ global state, no display. :func:`save` writes one. An argument of the wrong type
 TypeError or ValueError that names it. The colours are those of Okabe and Ito.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from scipy.ndimage import median_filter
 
-from ddpm_np._checks import check_integer, check_real
+from ddpm_np._checks import as_texts, check_integer, check_mapping, check_real, check_text, describe
 from ddpm_np.plotting.panels import (
     Path,
     checked_chain,
@@ -52,7 +53,9 @@ def plot_samples(
     """
     panels = [points_array("data", data, 2, 1, 0), points_array("samples", samples, 2, 1, 0)]
     panels = [points.reshape(len(points), -1) for points in panels]
-    two = panels[0].shape[1] == 2
+    names, two = as_texts("titles", titles), panels[0].shape[1] == 2
+    if len(names) != 2:
+        raise ValueError(f"titles must be two, of data and samples, got {len(names)}")
     if panels[1].shape[1] != panels[0].shape[1]:
         raise ValueError(
             f"samples must have the columns of data, {np.shape(data)}, got {np.shape(samples)}"
@@ -62,7 +65,7 @@ def plot_samples(
     window = limits("data", panels[0])
     figure = Figure(figsize=(7.6, 4.3 if two else 3.2), layout="constrained")
     both = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, points, title, color in zip(both, panels, titles, PALETTE[:2], strict=True):
+    for axes, points, title, color in zip(both, panels, names, PALETTE[:2], strict=True):
         axes.set(title=title, xlabel="coordinate 1" if two else "value")
         if two:
             draw_dots(axes, points, window, color)
@@ -75,7 +78,7 @@ def plot_samples(
             axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", fontsize="small", bbox=box)
     both[0].set_ylabel("coordinate 2" if two else "density")
     if not two:
-        draw_histogram(both[1], panels[0], window, color=BLUE, linewidth=1.2, label=titles[0])
+        draw_histogram(both[1], panels[0], window, color=BLUE, linewidth=1.2, label=names[0])
         both[1].legend(loc="upper right", fontsize="small", frameon=False)
         both[1].set_ylim(0.0, 1.2 * both[1].dataLim.y1)  # room for the text and the legend
     return figure
@@ -212,6 +215,9 @@ def plot_elbo(
     )
     if oracle is not None and terms["oracle"].shape != terms["model"].shape:
         raise ValueError(f"oracle must have the shape of L, {np.shape(L)}, got {np.shape(oracle)}")
+    if title is not None:
+        check_text("title", title)
+    L_T, L_0 = _end_term("L_T", L_T), _end_term("L_0", L_0)
     T = len(terms["model"]) + 1
     middle, hidden = float(np.sum(terms["model"])), int(np.sum(terms["model"] >= 0.0))
     total = None if L_T is None or L_0 is None else L_T + middle + L_0
@@ -252,6 +258,7 @@ def plot_schedule(schedules: Mapping[str, Schedule]) -> Figure:
 
     log_snr[t] = log(alpha_bar[t] / (1 - alpha_bar[t]))
     """
+    check_mapping("schedules", schedules)
     if not schedules:
         raise ValueError("schedules must hold at least one schedule, got none")
     figure = Figure(figsize=(10.0, 3.4), layout="constrained")
@@ -275,11 +282,19 @@ def plot_schedule(schedules: Mapping[str, Schedule]) -> Figure:
     return figure
 
 
+def _end_term(name: str, value: float | None) -> float | None:
+    """Return a term of the bound as a float, or None; a decoder may find x_0 impossible."""
+    return None if value is None else check_real(name, value, -math.inf, math.inf, closed=True)
+
+
 def save(figure: Figure, path: Path, *, dpi: float = 150.0) -> None:
     """Write a figure as PNG, SVG or PDF by the suffix of ``path``, atomically.
 
     The same figure gives the same bytes: no dates, no random identifiers.
     """
     suffix = checked_suffix(path, tuple(_NO_DATES))
+    if not isinstance(figure, Figure):
+        raise TypeError(f"figure must be a matplotlib Figure, got {describe(figure)}")
+    dpi = check_real("dpi", dpi, 1.0, 10_000.0, closed=True)
     with matplotlib.rc_context({"svg.hashsalt": "ddpm-np"}), atomic_write(path) as file:
         figure.savefig(file, format=suffix[1:], dpi=dpi, metadata=_NO_DATES[suffix])

@@ -79,9 +79,9 @@ def batches(
     if not isinstance(data, np.ndarray):
         raise TypeError(f"data must be a NumPy array, got {describe(data)}")
     check_finite("data", data)
-    check_integer("T", T, 1)
-    check_integer("batch_size", batch_size, 1)
-    check_real("unlabelled", unlabelled, 0.0, 1.0, closed=True)
+    T = check_integer("T", T, 1)
+    batch_size = check_integer("batch_size", batch_size, 1)
+    unlabelled = check_real("unlabelled", unlabelled, 0.0, 1.0, closed=True)
     if labels is not None and not _are_labels(labels, len(data)):
         raise ValueError(
             f"labels must be integers of shape {data.shape[:1]}, one per example, got {describe(labels)}"
@@ -110,7 +110,7 @@ def batches(
 
 def draw_batch(data: NDArray[Any], T: int, batch_size: int, seed: int, step: int) -> Batch:
     """Draw the batch of one step; parameters and errors as :func:`batches`."""
-    return batches(data, T, batch_size, seed)(step)
+    return batches(data, T, batch_size, seed)(check_integer("step", step, 0, 2**63))
 
 
 def _are_labels(labels: object, count: int) -> bool:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array
+from ddpm_np._checks import as_path, check_mapping
 from ddpm_np.data.files import LONGEST_LINE, Archive, FileError, reading, shown
 from ddpm_np.nn.optimizers import AdamState
 from ddpm_np.nn.tree import named_leaves
 from ddpm_np.runs.batches import STREAM
-from ddpm_np.runs.files import atomic_write, parse_json
+from ddpm_np.runs.files import atomic_write, parse_json, to_json
 from ddpm_np.training import Recipe, TrainState
 
 FORMAT = "ddpm-np checkpoint 1"
@@ -56,6 +57,7 @@ def save_checkpoint(
     ValueError
         If the optimizer has done other steps than the state.
     """
+    path = as_path("path", path)
     if state.optimizer.step != state.step:
         raise ValueError(
             f"state must be at the step of its optimizer, {state.optimizer.step}, got {state.step}"
@@ -213,10 +215,15 @@ def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], about: Mapping
 
     Raises
     ------
+    TypeError, ValueError
+        If an argument is not such.
     OSError
         If the folder cannot be written or the disk is full; the previous file is intact.
     """
-    text = json.dumps({"format": FORMAT, **about}, allow_nan=False)
+    path = as_path("path", path)
+    check_mapping("arrays", arrays)
+    check_mapping("about", about)
+    text = to_json("about", {"format": FORMAT, **about})
     content = io.BytesIO()
     try:
         np.savez(content, allow_pickle=False, about=np.array(text), **arrays)
@@ -271,7 +278,8 @@ def _read_about(archive: Archive, path: Path) -> dict[str, Any]:
 
 def _as_json(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration as it comes back from a file: tuples as lists, and so on."""
-    return json.loads(json.dumps(dict(configuration), allow_nan=False))
+    check_mapping("configuration", configuration)
+    return json.loads(to_json("configuration", dict(configuration)))
 
 
 def _describe_beta(beta: NDArray[Any]) -> str:

@@ -1,5 +1,6 @@
 """Evaluating a trained network: as a callable, by its bound, with standard errors."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_np._arrays import Array, Predictor, Table, Times, array_namespace, check_arrays
-from ddpm_np._checks import as_floats, describe
+from ddpm_np._checks import as_floats, check_callable, describe
 from ddpm_np.elbo import Elbo, PriorWarning, elbo_decomposition
-from ddpm_np.nn.denoisers import Labels
+from ddpm_np.nn.denoisers import Labels, check_labels_array
 from ddpm_np.nn.ops import Ops, forward_only
 from ddpm_np.reverse import made_for
 from ddpm_np.schedules import Schedule, check_schedule
@@ -30,6 +31,7 @@ def predictor(recipe: Recipe, flat_params: Array, ops: Ops, labels: Labels = Non
     the samplers refuse another. Its attribute vjp gives products with the network's Jacobian, by its
     backward, as :mod:`ddpm_np.flow` wants them.
     """
+    check_labels_array(labels)
     params, lean_ops = recipe.layout.unravel(flat_params), forward_only(ops)
 
     def in_parts(part: Callable[[slice], Array], x: Array) -> Array:
@@ -97,6 +99,13 @@ def elbo_in_chunks(
         As :func:`ddpm_np.elbo_decomposition` does.
     """
     check_arrays(x0=x0)
+    check_callable("noise", noise)
+
+    def draw(t: int, chunk: slice) -> Array:
+        eps = noise(t)
+        check_arrays(x0=x0, noise=eps)
+        return asarray(eps[chunk])
+
     size = max(1, TERMS_AT_A_TIME // (check_schedule(schedule).T + 1))
     parts = []
     for start in range(0, len(x0), size):
@@ -107,7 +116,7 @@ def elbo_in_chunks(
                 schedule,
                 predict,
                 asarray(x0[chunk]),
-                noise=lambda t, chunk=chunk: asarray(noise(t)[chunk]),  # type: ignore[misc]
+                noise=functools.partial(draw, chunk=chunk),
                 sigma2=sigma2,
                 target=target,
             )

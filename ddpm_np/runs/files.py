@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
+from ddpm_np._checks import as_path
+
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -28,6 +30,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Raises
     ------
+    TypeError
+        If ``path`` is none.
     IsADirectoryError
         If ``path`` exists and is not a regular file.
     FileNotFoundError
@@ -35,7 +39,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     OSError
         If the file cannot be written.
     """
-    target = os.path.realpath(path)
+    target = os.path.realpath(as_path("path", path))
     folder, name = os.path.split(target)
     if os.path.exists(target) and not os.path.isfile(target):
         raise IsADirectoryError(f"{os.fspath(path)} is in the way: a file is to be written there")
@@ -57,7 +61,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
     """Remove the temporary files of writers of ``path`` that died; none may be writing now."""
-    folder, name = os.path.split(os.path.realpath(path))
+    folder, name = os.path.split(os.path.realpath(as_path("path", path)))
     leftover = re.compile(rf"\.{re.escape(name)}\.[0-9]+\.[0-9a-f]{{8}}\.tmp")
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
@@ -75,9 +79,18 @@ def write_json(path: str | os.PathLike[str], obj: object) -> None:
     OSError
         As :func:`atomic_write`.
     """
-    text = json.dumps(obj, indent=2, allow_nan=False) + "\n"
+    text = to_json("obj", obj, indent=2) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def to_json(name: str, value: object, indent: int | None = None) -> str:
+    """Return JSON; TypeError or ValueError that names the argument for what JSON cannot hold."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name} must be what JSON can hold: {error}") from None
 
 
 def parse_json(text: str | bytes) -> Any:

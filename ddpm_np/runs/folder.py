@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ddpm_np._checks import as_path
+from ddpm_np._checks import as_path, as_texts
 from ddpm_np.data.files import FileError, shown
 from ddpm_np.runs.files import remove_leftovers, sync_folder
 
@@ -39,7 +39,7 @@ def prepare_folder(path: Path, names: tuple[str, ...] = ()) -> None:
         If the folder cannot be made or written to.
     """
     path = as_path("path", path)
-    _make(path, names)
+    _make(path, tuple(as_texts("names", names)))
     _probe(path)
 
 

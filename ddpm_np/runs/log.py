@@ -6,15 +6,15 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from ddpm_np._checks import as_path, check_integer
+from ddpm_np._checks import as_path, check_integer, check_mapping, describe
 from ddpm_np.data.files import FileError, reading, shown
-from ddpm_np.runs.files import atomic_write, parse_json
+from ddpm_np.runs.files import atomic_write, parse_json, to_json
 
 MOST_BYTES = 2**30
 """Size of the largest log that is read."""
@@ -40,6 +40,8 @@ class MetricsLog:
 
     Raises
     ------
+    TypeError, ValueError
+        If an argument is not as above.
     LogError
         If lines are missing, or there is no reading the file; it stays as it is.
     OSError
@@ -48,10 +50,10 @@ class MetricsLog:
 
     def __init__(self, path: Path, step: int, expected: Iterable[int] = ()) -> None:
         self.path = path = as_path("path", path)
-        check_integer("step", step, 0, math.inf)
+        step = check_integer("step", step, 0, math.inf)
         self.records = [record for record in read_metrics(path) if record["step"] <= step]
         logged = {record["step"] for record in self.records}
-        missing = [*itertools.islice((line for line in expected if line not in logged), 4)]
+        missing = [*itertools.islice((line for line in _steps(expected) if line not in logged), 4)]
         if missing:
             steps = ", ".join(map(str, missing[:3])) + (", ..." if len(missing) > 3 else "")
             raise LogError(
@@ -63,9 +65,11 @@ class MetricsLog:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line; ``record`` holds "step". It is on disk for certain only after :meth:`sync`."""
+        check_mapping("record", record)
+        line = to_json("record", dict(record)) + "\n"
         self.records.append(dict(record))
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.write(line)
 
     def sync(self) -> None:
         """Wait until all lines are on disk, as they must be before a checkpoint that follows them."""
@@ -96,6 +100,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             if isinstance(record, dict) and type(record.get("step")) is int:
                 records.append(record)
     return records
+
+
+def _steps(expected: object) -> Iterator[int]:
+    """Go through the steps of the lines that must be there."""
+    try:
+        if isinstance(expected, str | bytes | Mapping):
+            raise TypeError
+        steps = iter(expected)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(f"expected must be an iterable of steps, got {describe(expected)}") from None
+    for step in steps:
+        yield check_integer("each step of expected", step, 0, math.inf)
 
 
 class Progress:

@@ -31,10 +31,11 @@ def scaled_linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -
     """
     low, high = _endpoints(beta_1, beta_T)
     steps = check_integer("T", T, 1)
-    if high * 1000 / steps >= 1.0:
+    name, largest = ("beta_T", high) if high >= low else ("beta_1", low)
+    if largest * 1000 / steps >= 1.0:
         raise ValueError(
-            f"T must exceed {1000 * high:g} for beta_T = {high:g}, got {steps}: "
-            f"the scaled beta_T * 1000 / T = {high * 1000 / steps:g} must stay below 1"
+            f"T must exceed {1000 * largest:g} for {name} = {largest:g}, got {steps}: "
+            f"the scaled {name} * 1000 / T = {largest * 1000 / steps:g} must stay below 1"
         )
     return schedule_from_beta((low + (high - low) * _ramp(steps)) * (1000 / steps))
 

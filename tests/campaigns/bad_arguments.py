@@ -1,13 +1,24 @@
 """Public functions with valid arguments of which one or two are replaced by something bad.
 
 Right is an error that names an argument in one short line, an error of the caller's own callable, or a
-finite result. (For a recipe, a mapping and their like Python's own error will do: see OWN_TYPES.) The
-same values in another guise (a list, a matrix, big-endian numbers) give the same result or an error.
-Hidden values must not come out of their mask without a word.
+finite result in float32 or float64. The rules, and what they leave open, each with its reason:
+
+- The same values in another guise (a list, a matrix, big-endian numbers) give the same result or an
+  error. But not float32 where noise is drawn: it is drawn in the dtype of the data, from other bits.
+- Hidden values must not come out of their mask without a word.
+- A result keeps its shape as long as arrays keep theirs: the values of an array decide nothing about
+  shapes. Numbers and flags do: how many, how long, whether all of it.
+- Layers, and the loss of a denoiser, know no dtype: a complex step takes their derivatives, longdouble
+  checks their digits. So they may return it. (They take float16 with it.)
+- What a callable raises is the caller's own, and so is what comes of calling a type. What comes back
+  and is called by the caller, such as a decoder, has arguments of its own to name.
+- Training and samplers that come to NaN or infinity say FloatingPointError, and where it began.
+- For a recipe, a generator and their like Python's own error will do: see OWN_TYPES.
 """
 
 import dataclasses
 import functools
+import inspect
 import os
 import re
 import warnings
@@ -19,8 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddpm_np.data.files import DataError
-from ddpm_np.runs.checkpoint import CheckpointError
+from ddpm_np.data.files import FileError
+from ddpm_np.schedules import Schedule
 from tests.campaigns.base_arguments import (
     OWN_TYPES,
     PLUMBING,
@@ -35,15 +46,27 @@ from tests.campaigns.cases import Case, TookTooLong, memory_limit, not_a_sentenc
 TRIED = "public functions with one or two bad arguments"
 CASES = 10_000
 SECONDS, MEMORY = 10.0, 2**31
-ERRORS = (TypeError, ValueError, FloatingPointError, DataError, CheckpointError)
+ERRORS = (TypeError, ValueError, FloatingPointError, FileError)
 PRINTED = {"prediction", "noise", "predict", "x_t", "x_T", "x_prev", "conditional", "unconditional"}
+DIVERGED = re.compile("diverged at t = |training diverged by step |inversion does not settle ")
 """Names in messages, beside those of the parameters: what callables return is called so."""
-MUST_SAY = {"samplers.ancestral_sample"}
+MUST_SAY = re.compile(r"samplers\.|flow\.(ddim|flow)_")
 """Whose result must not be NaN, whatever a callable returns."""
+
+
+DTYPE_FREE = re.compile(r"nn\..*\.forward|nn\.denoisers\.(mlp_)?loss_and_gradient")
+"""Functions that know no dtype."""
 
 
 class CallersOwn(Exception):
     """Raised by a bad callable."""
+
+
+class CallersType:
+    """A type that is given for a callable: calling it fails in its own words."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        raise CallersOwn
 
 
 class Bad(NamedTuple):
@@ -134,7 +157,8 @@ def _judge(case: Case, entry: Entry, base: Any, bad: dict[str, Bad]) -> None:
         text, kind = str(error), type(error).__name__
         problem = not_a_sentence(text)
         expect(not problem, f"the message of {kind} {problem}", text)
-        said = isinstance(error, DataError | CheckpointError) or _says_which(entry, bad, text)
+        said = isinstance(error, FileError) or _says_which(entry, bad, text)
+        said = said or (isinstance(error, FloatingPointError) and bool(DIVERGED.search(text)))
         expect(said, f"{kind} that names no argument", text)
         return
     except Exception as error:
@@ -142,22 +166,36 @@ def _judge(case: Case, entry: Entry, base: Any, bad: dict[str, Bad]) -> None:
         expect(bool(pythons), type(error).__name__, error)
         return
     expect(not any(value.hidden for value in bad.values()), "a mask is dropped")
-    problem = _problem(base, found, finite or entry.name in MUST_SAY)
-    if not problem and all(value.same for value in bad.values()):
+    problem = _problem(
+        base, found, finite or bool(MUST_SAY.match(entry.name)), DTYPE_FREE.match(entry.name)
+    )
+    drawn = {"seed", "rng"} & entry.arguments.keys()
+    if not problem and all(
+        value.same and (value.what != "float32" or not drawn) for value in bad.values()
+    ):
         problem = "" if _alike(base, found) else "another result for the same values"
-    if not problem and all(np.shape(entry.arguments[name]) == _shape(values[name]) for name in bad):
+    if not problem and all(_keeps_shape(entry.arguments[name], values[name]) for name in bad):
         problem = "" if _shapes(base) == _shapes(found) else "a result of another shape"
     expect(not problem, problem, repr(found)[:300])
 
 
 def _says_which(entry: Entry, bad: dict[str, Bad], text: str) -> bool:
     """Whether a message names one of the arguments, as a word; or what a callable returned."""
-    names = "|".join(map(re.escape, {*entry.arguments, *PRINTED}))
+    names = "|".join(map(re.escape, {*entry.arguments, *PRINTED, *_names_of_result(entry.name)}))
     if re.search(rf"(?<![\w'’])({names})(?![\w'’])", text, re.IGNORECASE):
         return True
     if any(callable(value.value) for value in bad.values()) and re.match(r"\w+(\[.*?\])? must ", text):
         return True
-    return "os.PathLike" in text if "path" in bad else bool(OWN_TYPES & bad.keys())
+    return bool(OWN_TYPES & bad.keys())
+
+
+@functools.cache
+def _names_of_result(name: str) -> tuple[str, ...]:
+    """The parameters of what comes back, if that can be called."""
+    if name not in THEN:
+        return ()
+    entry = next(entry for entry in entries() if entry.name == name)
+    return tuple(inspect.signature(entry.call(**entry.arguments)).parameters)
 
 
 def _call(entry: Entry, bad: dict[str, Any]) -> Any:
@@ -200,7 +238,7 @@ def _pool(old: Any) -> list[Bad]:
         *[Bad(str(value), value, finite=False) for value in (np.nan, np.inf, -np.inf)],
         Bad("a long string", "x" * 1000),
         Bad("an object", object()),
-        Bad("a type", float),
+        Bad("a type", CallersType),
         Bad("a fraction", Fraction(1, 3)),
         Bad("a decimal", Decimal("0.3")),
         Bad("a longdouble", np.longdouble(0.3)),
@@ -352,7 +390,10 @@ def _schedules() -> list[Bad]:
 def _leaves(value: Any) -> list[Any]:
     """The arrays and numbers in a result."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _leaves([getattr(value, field.name) for field in dataclasses.fields(value)])
+        names = {field.name for field in dataclasses.fields(value)}
+        if isinstance(value, Schedule):
+            names.remove("log_alpha_bar")  # -inf where nothing is left of x_0, as beta_T = 1 wants it
+        return _leaves([getattr(value, name) for name in sorted(names)])
     if isinstance(value, dict):
         return _leaves(list(value.values()))
     if isinstance(value, list | tuple):
@@ -360,14 +401,15 @@ def _leaves(value: Any) -> list[Any]:
     return [value] if isinstance(value, np.ndarray | np.generic | int | float | complex) else []
 
 
-def _problem(base: Any, found: Any, finite: bool) -> str:
+def _problem(base: Any, found: Any, finite: bool, any_dtype: object = None) -> str:
     """What is wrong with a result, in itself."""
     good = all(_is_finite(leaf) for leaf in _leaves(base))
     for leaf in _leaves(found):
         if isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray:
             return f"a result of type {type(leaf).__name__}"
         dtype = np.asarray(leaf).dtype
-        if dtype.kind in "OcSUVmM" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
+        odd = dtype.kind == "c" or (dtype.kind == "f" and dtype.itemsize not in (4, 8))
+        if dtype.kind in "OSUVmM" or (odd and not any_dtype):
             return f"a result of dtype {dtype}"
         if finite and good and not _is_finite(leaf):
             return "NaN or infinity without a word"
@@ -379,8 +421,9 @@ def _is_finite(leaf: Any) -> bool:
     return array.dtype.kind not in "fc" or bool(np.all(np.isfinite(array)))
 
 
-def _shape(value: Any) -> Any:
-    return np.shape(value) if isinstance(value, np.ndarray | np.generic | int | float) else None
+def _keeps_shape(old: Any, new: Any) -> bool:
+    """Whether both are arrays, of one shape."""
+    return isinstance(old, np.ndarray) and isinstance(new, np.ndarray) and old.shape == new.shape
 
 
 def _shapes(value: Any) -> list[Any]:
@@ -388,9 +431,9 @@ def _shapes(value: Any) -> list[Any]:
 
 
 def _alike(base: Any, found: Any) -> bool:
-    """Equal but for float32; what is no number is not looked at."""
+    """Equal but for float32, which adds up tens of nats; what is no number is not looked at."""
     pairs = list(zip(_leaves(base), _leaves(found), strict=False))
     return len(_leaves(base)) == len(_leaves(found)) and all(
-        np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
+        np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True)
         for a, b in pairs
     )

@@ -20,7 +20,7 @@ from ddpm_np.data.baselines import fit_histograms
 from ddpm_np.data.normal_mixtures import fit_gaussian
 from ddpm_np.decoders import gaussian_decoder
 from ddpm_np.estimators import StepErrors
-from ddpm_np.exact import IsotropicMixture, NoisyCurve, gaussian_data_chain
+from ddpm_np.exact import GaussianData, IsotropicMixture, NoisyCurve, gaussian_data_chain
 from ddpm_np.hierarchy import diffusion_decoder, diffusion_encoder
 from ddpm_np.nn import (
     Adam,
@@ -63,6 +63,7 @@ OUTSIDE = {
     "data.normal_mixtures.fit_normal_mixture": "scikit-learn's, and slow; part of fit_baselines",
     "data.normal_mixtures.refit_rounded": "a round of fit_baselines",
     "data.normal_mixtures.rounded_draws": "a round of fit_baselines",
+    "decoders.decode": "what asks a decoder, for functions that have checked it",
     "nn.layers.embed": "part of denoisers",
     "nn.layers.time_embedding": "cached: what it is given must be hashable",
     "nn.optimizers.Adam.init": "of a tree",
@@ -73,10 +74,15 @@ OUTSIDE = {
     "reverse.made_for": "writes on a predictor",
     "runs.files.parse_json": "inside of what reads files",
     "runs.files.sync_folder": "after a write",
+    "runs.files.to_json": "inside of what writes files",
     "runs.folder.hold_folder": "of a run, see two_writers and full_disk",
     "runs.log.Progress": "a bar on a terminal",
-    "schedules.Schedule": "tables that the functions beside it make",
-    "schedules.at": "part of every formula",
+    "samplers.first_failure": "inside of samplers",
+    "samplers.flow_times": "inside of samplers, which have checked the schedule",
+    "samplers.walk": "inside of samplers",
+    "schedules.tables.Schedule": "tables that the functions beside it make",
+    "schedules.tables.at": "part of every formula",
+    "schedules.tables.from_tables": "the end of what makes schedules",
     "training.batch_gradient": "part of a step",
     "training.Recipe.loss_and_gradient": "a field",
 }
@@ -90,10 +96,9 @@ PLUMBING = {"ops", "params", "state", "flat_params", "asarray", "to_numpy", "gra
 
 
 OWN_TYPES = {
-    *{"recipe", "chain", "errors", "model", "denoiser", "optimizer", "implementation", "rng", "figure"},
-    *{"configuration", "about", "arrays", "record", "obj", "terms", "schedules", "names", "titles"},
+    *{"recipe", "chain", "errors", "model", "denoiser", "optimizer", "implementation", "rng"},
 }
-"""Arguments of a type of the project's own, generators, mappings: where something else is given,
+"""Arguments of a type of the project's own, generators, figures: where something else is given,
 Python's error for the attribute, key or item that it lacks says enough."""
 
 
@@ -124,6 +129,8 @@ OPS = Ops()
 COVARIANCE = np.array([[1.0, 0.3], [0.3, 0.5]])
 CHAIN = gaussian_data_chain(SCHEDULE, np.array([0.1, -0.2]), COVARIANCE, SIGMA2)
 SCALAR_CHAIN = gaussian_data_chain(SCHEDULE, np.array([0.1]), np.array([[0.7]]), SIGMA2)
+LAW, OTHER_LAW = GaussianData(X[0], COVARIANCE), GaussianData(Y[0], np.array([0.5, 2.0]))
+LINE_MIXTURE = IsotropicMixture(np.array([0.4, 0.6]), np.array([[0.0], [1.0]]), 0.3)
 MIXTURE = IsotropicMixture(np.array([0.4, 0.6]), np.array([[0.0, 1.0], [1.0, 0.0]]), 0.3)
 CONFIGURATION = {"seed": 0, "steps": 3}
 
@@ -148,6 +155,11 @@ def curve(u: Any) -> Any:
     return np.stack([np.cos(u), np.sin(u)], axis=1)
 
 
+def ancestral(x_T: Any, noise: Any) -> Any:
+    """A sampler, linear as its denoiser is."""
+    return ddpm_np.ancestral_sample(SCHEDULE, predict, x_T, noise=noise, sigma2=SIGMA2)
+
+
 RECIPE = Recipe(SCHEDULE, MLPDenoiser(2, T, 4, 1, embedding_size=4), Adam(constant_rate(1e-3)))
 STATE = init_state(RECIPE, 0, lambda values: np.asarray(values, dtype=np.float64))
 ERRORS = StepErrors(X, 0.1 + RNG.random((T + 1, B)), Y)
@@ -165,6 +177,7 @@ def nothing(*values: Any) -> None:
 BY_NAME: dict[str, Any] = {
     **{"schedule": SCHEDULE, "T": T, "t": 3, "target": "eps", "sigma2": SIGMA2, "kind": "beta"},
     **{"x0": X, "x_t": Y, "x_prev": Y, "x_prev2": X, "x_next": Z, "x_T": Z, "x": X, "y": Y, "z": Z},
+    **{"x_0": X, "law": LAW, "other": OTHER_LAW, "k": 5.0},
     **{"eps": Z, "v": Z, "noise": Z, "step_noise": X, "mean": Y, "prediction": Z, "truth": X},
     **{"predict": predict, "decoder": gaussian_decoder, "trajectory": False, "dimensions": 2},
     **{"mean_1": X, "var_1": 0.5, "mean_2": Y, "var_2": 1.5, "variance": 0.7, "nll": X[:, 0]},
@@ -207,6 +220,8 @@ BY_NAME: dict[str, Any] = {
 VARIANCES = {"mean_1": 0.1, "sigma_1": 0.5, "mean_2": -0.3, "sigma_2": 1.5}
 PATHS = {"path": Path("a.npz")}
 STATISTICS = {"mean": np.array([0.1, -0.2])}
+FULL = {"mean_1": STATISTICS["mean"], "cov_1": COVARIANCE}
+FULL |= {"mean_2": -STATISTICS["mean"], "cov_2": np.eye(2)}
 OF_LEVELS = {"images": LEVELS, "train": LEVELS[:50], "validation": LEVELS[50:70], "test": LEVELS[70:]}
 STRIPS = {"forward": [PICTURES] * 3, "reverse": [PICTURES] * 3}
 SPREAD = {"noise": 0.1}
@@ -230,18 +245,23 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "exact.budget": {"law": NoisyCurve(curve, 0.0, 1.5, 0.3), "n": 20},
     "exact.chains.LinearGaussianChain": STATISTICS,
     "exact.gaussian_data": STATISTICS,
-    "exact.curves.NoisyCurve": {"low": 0.0, "high": 1.5},
-    "flow": {"signs": np.sign(X), "times": [2, 4, T], "prior": None, "divergence": None},
-    "gaussians.kl_full": {
-        **{"mean_1": STATISTICS["mean"], "cov_1": COVARIANCE},
-        **{"mean_2": -STATISTICS["mean"], "cov_2": np.eye(2)},
-    },
+    "exact.linear_samplers": {"sample": ancestral},
+    "exact.mixtures.IsotropicMixture.flow": {"x_T": X[:, :1]},
+    "exact.mixtures.IsotropicMixture.flow_inverse": {"x0": X[:, :1]},
+    # Ten times the nodes, which are tried too, are a hundred times the work in two dimensions.
+    "exact.curves.NoisyCurve": {"low": 0.0, "high": 1.5, "nodes": 2},
+    "exact.mixtures.IsotropicMixture": {"nodes": 2},
+    "guidance.respaced_predictor": {"times": np.array([1, 3, T])},
+    "flow": {"signs": np.sign(X), "times": np.array([1, 3, T]), "prior": None, "divergence": None},
+    "gaussians.kl_full": FULL,
+    "gaussians.wasserstein2_full": FULL,
     "gaussians.kl_normal_1d": {name: np.full(3, value) for name, value in VARIANCES.items()},
     "gaussians.marginalise": {"a": 0.5, "s2": 1.0, "b": -0.5, "t2": 0.3},
     "hierarchy.draw_latents": {"noise": NOISE},
     "hierarchy.hierarchical_integrand": {"chain": [X, Y, Z, X, Y, Z, X]},
     "hierarchy.diffusion_decoder": {"mean": model_mean},
     "identities.forms": {"mean": model_mean},
+    "identities.information": {"law": LINE_MIXTURE},
     "identities.forms.two_layer_residual": {"schedule": TWO, "sigma2": SIGMA2[:3], "path": NOISE[:3]},
     "identities.forms.vae_residual": {"schedule": ONE, "sigma2": SIGMA2[:2]},
     "identities.forms.mean_form_residual": {"mean": Y},
@@ -287,11 +307,12 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "runs.log": {"path": Path("run")},
     "runs.log.read_metrics": {"path": Path("a.jsonl")},
     "runs.log.MetricsLog": {"path": Path("a.jsonl"), "expected": ()},
-    "samplers": {"noise": draw_noise},
-    "schedules.log_snr_schedule": {"noise": 0.1},
-    "schedules.merge_first_steps": {"noise": 0.5},
-    "schedules.scaled_linear_schedule": {"T": 100, "beta_1": 1e-4, "beta_T": 0.02},
-    "schedules.schedule_from_beta": {"beta": SCHEDULE.beta[1:]},
+    "samplers": {"noise": draw_noise, "times": np.array([1, 3, T]), "eta": 0.5, "order": 2},
+    "schedules.named.log_snr_schedule": {"noise": 0.1},
+    "schedules.named.scaled_linear_schedule": {"T": 100, "beta_1": 1e-4, "beta_T": 0.02},
+    "schedules.respacing": {"S": 3, "times": np.array([1, 3, T])},
+    "schedules.respacing.merge_first_steps": {"noise": 0.5},
+    "schedules.tables.schedule_from_beta": {"beta": SCHEDULE.beta[1:]},
     "targets": {"mean": Y},
     "testing.identities.check_identities": {**dict.fromkeys(("clip", "eta", "times", "schedule"))},
     "training": {"labels": None},
@@ -302,7 +323,10 @@ BY_PLACE: dict[str, dict[str, Any]] = {
 INSTANCES: dict[str, tuple[Any, Any]] = {
     "exact.chains.LinearGaussianChain": (CHAIN, None),
     "exact.curves.NoisyCurve": (NoisyCurve(curve, 0.0, 1.5, 0.3), None),
+    "exact.gaussian_data.GaussianData": (LAW, None),
     "exact.mixtures.IsotropicMixture": (MIXTURE, None),
+    "exact.mixtures.IsotropicMixture.flow": (LINE_MIXTURE, None),
+    "exact.mixtures.IsotropicMixture.flow_inverse": (LINE_MIXTURE, None),
     "nn.attention.SelfAttention": (SelfAttention(4, 2, 2), FEATURES),
     "nn.convolution.AveragePool": (AveragePool(), FEATURES),
     "nn.convolution.Conv2d": (Conv2d(4, 3), FEATURES),
@@ -322,6 +346,7 @@ THEN: dict[str, tuple[Any, ...]] = {
     "flow.exact_divergence": (X, 3),
     "flow.hutchinson": (X, 3),
     "guidance.guided": (X, 3),
+    "guidance.respaced_predictor": (X, 3),
     "guidance.clipped": (X, 3),
     "hierarchy.diffusion_encoder": (X, 3),
     "hierarchy.diffusion_decoder": (X, 3),
@@ -390,7 +415,7 @@ def _method(name: str, owner: str, method: str, function: Any) -> Iterator[Entry
     if owner not in INSTANCES:
         yield Entry(name, function, {}, ["an instance"])
         return
-    instance, x = INSTANCES[owner]
+    instance, x = INSTANCES.get(name, INSTANCES[owner])
     if instance is None:  # it has a file: made anew for each call
         yield _entry(name, _append)
     elif x is None:

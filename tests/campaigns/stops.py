@@ -39,11 +39,17 @@ class Context(NamedTuple):
 
 
 def _loads(process: Process, out: Path) -> bool:
-    """NumPy is being imported: the script has begun, and most of its imports are to come."""
+    """The script's first lines have run, nearly all of its imports are to come.
+
+    Before, the interpreter starts, and what is installed editable is looked for: no line of a script
+    can answer for a signal then. Its first lines catch SIGTERM, which Python itself does not.
+    """
     try:
-        return "multiarray" in Path(f"/proc/{process.pid}/maps").read_text()
+        status = Path(f"/proc/{process.pid}/status").read_text()
     except OSError:
         return False
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _says(text: str) -> Callable[[Process, Path], bool]:
