@@ -129,7 +129,8 @@ def test_only_the_first_failure_of_a_function_is_told(run):
         "say({'id': id, 'outputs': {'y': [1.0]}}); continue": "y must have shape (2,), got (1,)",
         "say({'id': id, 'outputs': {'y': [[1.0], 2.0]}}); continue": "y must be numbers",
         "say({'id': id, 'outputs': {'y': ['2', 'two']}}); continue": "y must be numbers",
-        "say({'id': id, 'outputs': {'y': None}}); continue": "y must be numbers",
+        "say({'id': id, 'outputs': {'y': {}}}); continue": "y must be numbers",
+        "say({'id': id, 'outputs': {'y': [None, -3.0]}}); continue": "y[0] is nan, should be 2.0",
         "say({'id': id, 'outputs': {'y': ['nan', -3.0]}}); continue": "y[0] is nan, should be 2.0",
         "say({'id': id, 'outputs': {'y': [2.0, '-inf']}}); continue": "y[1] is -inf, should be -3.0",
         "print('x =', inputs, flush=True)": "no JSON object; what is no answer belongs on stderr",
@@ -523,7 +524,7 @@ def test_numba_passes_all(dtype):
 
 
 def test_ddpm_np_is_a_port(capsys):
-    functions = ("q_sample", "middle_term")
+    functions = ("q_sample", "q_posterior")
     options = [option for name in functions for option in ("--function", name)]
     assert main(["--run", f"{sys.executable} -m ddpm_np.testing.vectors.ours", *options]) == 0
     assert ", 0 failed, 0 skipped" in capsys.readouterr().out
