@@ -52,7 +52,7 @@ MEANINGS = {
     "epsilon": "epsilon is at another place, missing or another number",
     "flipped": "the kernel is flipped: a convolution of signal processing, not a correlation",
     "group-order": "the channels of a group are not adjacent",
-    "head-order": "a head's channels are not adjacent, or queries, keys and values do not follow in turn",
+    "head-order": "a head's channels are not adjacent, or queries, keys and values are mixed",
     "loss-weight": "the weight of an example is missing, or divided out",
     "missing-bias": "a bias is missing, or added twice",
     "modulation": "the scale of the embedding is added to 1, after the norm and before the shift",
