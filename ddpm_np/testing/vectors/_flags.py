@@ -46,7 +46,7 @@ MEANINGS = {
     "inverse": "a covariance stands where its inverse should, or the other way round",
     "bin-width": "bins have the width 2 / (levels - 1), and reach half of it to either side",
     "open-ends": "the bins of the lowest and the highest level are open",
-    "far-tail": "far out both distribution functions round to 0 or 1: take their difference in logarithms",
+    "far-tail": "far out, both distribution functions round to 0 or 1",
     "saturated": "a probability next to 1: its logarithm comes from what is outside",
     # what is done to a prediction
     "guidance-scale": "guidance w means (1 + w) conditional - w unconditional",
