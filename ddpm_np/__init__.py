@@ -12,7 +12,7 @@ from ddpm_np import _moved, posterior
 from ddpm_np._arrays import Array, Noise, Predictor, Table
 from ddpm_np.decoders import discretised_gaussian, gaussian_decoder
 from ddpm_np.elbo import Elbo, PriorWarning, bits_per_dim, elbo_decomposition, middle_term, prior_term
-from ddpm_np.flow import ddim_invert
+from ddpm_np.flow import ddim_invert, exact_divergence, flow_log_likelihood, hutchinson
 from ddpm_np.forward import q_moments, q_sample, q_step, q_step_moments, q_two_step_moments
 from ddpm_np.gaussians import (
     kl_full,
@@ -20,6 +20,7 @@ from ddpm_np.gaussians import (
     kl_normal_1d,
     marginalise,
     normal_log_density,
+    wasserstein2_full,
 )
 from ddpm_np.guidance import respaced_predictor
 from ddpm_np.losses import (
@@ -50,6 +51,7 @@ from ddpm_np.schedules import (
     sigmoid_schedule,
     trailing_times,
     uniform_times,
+    zero_terminal_snr,
 )
 from ddpm_np.targets import (
     eps_from_mean,
@@ -90,8 +92,11 @@ __all__ = [
     "eps_from_v",
     "eps_from_x0",
     "eps_loss_weight",
+    "exact_divergence",
+    "flow_log_likelihood",
     "gaussian_decoder",
     "heun_sample",
+    "hutchinson",
     "kl_full",
     "kl_isotropic",
     "kl_normal_1d",
@@ -131,8 +136,10 @@ __all__ = [
     "uniform_times",
     "v_from_x0_and_eps",
     "v_loss_weight",
+    "wasserstein2_full",
     "x0_from_eps",
     "x0_from_mean",
     "x0_from_v",
     "x0_loss_weight",
+    "zero_terminal_snr",
 ]

@@ -23,14 +23,14 @@ from ddpm_np._arrays import (
     noise_function,
     sum_features,
 )
-from ddpm_np._checks import check_callable, check_choice, check_integer, describe
+from ddpm_np._checks import check_callable, check_integer, describe
 from ddpm_np.decoders import Decoder, gaussian_decoder
 from ddpm_np.forward import q_moments_unchecked, q_sample_unchecked
 from ddpm_np.gaussians import kl_isotropic_unchecked
 from ddpm_np.posterior import q_posterior_mean_unchecked
 from ddpm_np.reverse import check_predictor, check_variances, model_mean_unchecked
 from ddpm_np.schedules import Schedule, check_schedule
-from ddpm_np.targets import TARGETS, Target
+from ddpm_np.targets import Target, check_target
 
 PRIOR_LIMIT = 0.025
 """Nats of -L_T per dimension above which x_T is not close to the prior, and a PriorWarning is issued.
@@ -60,12 +60,15 @@ class Elbo(NamedTuple):
 def prior_term(schedule: Schedule, x0: Array) -> Array:
     """L_T, the part of the bound that no network can change, M2 (36).
 
-    L_T = -KL(q(x_T | x_0) || p(x_T)),  p(x_T) = N(0, I)
+        L_T = -KL(q(x_T | x_0) || p(x_T)),  p(x_T) = N(0, I)
+
+    It is exactly 0 if alpha_bar[T] = 0, and for no other schedule.
     """
     check_schedule(schedule)
     xp = check_arrays(x0=x0)
     mean, variance = q_moments_unchecked(schedule, x0, schedule.T)
-    return -kl_isotropic_unchecked(mean, variance, xp.zeros_like(x0), coefficient_array(1.0, x0))
+    # 0 less it, so that no KL gives 0, not -0
+    return 0.0 - kl_isotropic_unchecked(mean, variance, xp.zeros_like(x0), coefficient_array(1.0, x0))
 
 
 def warn_of_prior(schedule: Schedule, L_T: Array, x0: Array) -> None:
@@ -148,7 +151,7 @@ def elbo_decomposition(
     decoder : callable (x0, mean, variance) -> array of shape (B,)
         log p(x_0 | x_1); :func:`ddpm_np.gaussian_decoder` or another.
     target : {"eps", "x0", "mean", "v"}
-        What the network predicts.
+        What the network predicts; not "eps" if alpha_bar[T] = 0.
 
     Returns
     -------
@@ -156,7 +159,7 @@ def elbo_decomposition(
         For bits per dimension, divide by -d log(2).
     """
     T = check_schedule(schedule).T
-    check_choice("target", target, TARGETS)
+    check_target(schedule, target)
     check_predictor(schedule, predict)
     check_callable("decoder", decoder)
     variances = check_variances(sigma2, T)

@@ -7,6 +7,7 @@ of an array are not checked, as that would wait for its device.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,49 @@ def kl_full(
 
     Means of shape (d,), covariances of shape (d, d), symmetric and positive definite.
     """
+    shift, factor_1, factor_2 = _shift_and_factors(mean_1, cov_1, mean_2, cov_2)
+    # With M = L_2^-1 L_1, tr(cov_2^-1 cov_1) = |M|^2 and log det M = half the log-ratio.
+    ratio = np.linalg.solve(factor_2, factor_1)
+    white = np.linalg.solve(factor_2, shift)
+    log_det = float(np.sum(np.log(np.diag(factor_2)) - np.log(np.diag(factor_1))))
+    return log_det + 0.5 * (float(np.sum(ratio**2)) + float(white @ white) - len(shift))
+
+
+def wasserstein2_full(
+    mean_1: NDArray[np.float64],
+    cov_1: NDArray[np.float64],
+    mean_2: NDArray[np.float64],
+    cov_2: NDArray[np.float64],
+) -> float:
+    """Wasserstein-2 distance (not squared) of two Gaussians; arguments as for :func:`kl_full`.
+
+    W2^2 = ||mean_1 - mean_2||^2 + tr(cov_1 + cov_2 - 2 (cov_1^{1/2} cov_2 cov_1^{1/2})^{1/2})
+    """
+    shift, factor_1, factor_2 = _shift_and_factors(mean_1, cov_1, mean_2, cov_2)
+    # The trace is the least ||L_1 - L_2 U||^2 over all rotations U, and so does not cancel.
+    left, _, right = np.linalg.svd(factor_2.T @ factor_1)
+    return float(np.hypot(np.linalg.norm(shift), np.linalg.norm(factor_1 - factor_2 @ left @ right)))
+
+
+def marginalise(a: float, s2: float, b: float, t2: float) -> tuple[float, float]:
+    """Slope and variance of x given z, with y marginalised out, M2 (37).
+
+        integral of N(x; a y, s2) N(y; b z, t2) dy = N(x; a b z, s2 + t2 a^2)
+
+    Arrays work elementwise.
+    """
+    for name, value in (("a", a), ("s2", s2), ("b", b), ("t2", t2)):
+        if isinstance(value, int | float | np.generic):
+            check_real(name, value, -1e150, 1e150)  # whose squares are finite
+        else:
+            check_dtype(name, value)
+    return a * b, s2 + t2 * a**2
+
+
+def _shift_and_factors(
+    mean_1: object, cov_1: object, mean_2: object, cov_2: object
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return mean_2 - mean_1, and the Cholesky factors of both covariances."""
     mean_1, mean_2 = as_floats("mean_1", mean_1), as_floats("mean_2", mean_2)
     cov_1, cov_2 = as_floats("cov_1", cov_1), as_floats("cov_2", cov_2)
     d = mean_1.shape[0] if mean_1.ndim == 1 else 0
@@ -94,26 +138,7 @@ def kl_full(
         factor_1, factor_2 = np.linalg.cholesky(cov_1), np.linalg.cholesky(cov_2)
     except np.linalg.LinAlgError:
         raise ValueError("cov_1 and cov_2 must be symmetric positive definite") from None
-    # With M = L_2^-1 L_1, tr(cov_2^-1 cov_1) = |M|^2 and log det M = half the log-ratio.
-    ratio = np.linalg.solve(factor_2, factor_1)
-    shift = np.linalg.solve(factor_2, mean_2 - mean_1)
-    log_det = float(np.sum(np.log(np.diag(factor_2)) - np.log(np.diag(factor_1))))
-    return log_det + 0.5 * (float(np.sum(ratio**2)) + float(shift @ shift) - d)
-
-
-def marginalise(a: float, s2: float, b: float, t2: float) -> tuple[float, float]:
-    """Slope and variance of x given z, with y marginalised out, M2 (37).
-
-        integral of N(x; a y, s2) N(y; b z, t2) dy = N(x; a b z, s2 + t2 a^2)
-
-    Arrays work elementwise.
-    """
-    for name, value in (("a", a), ("s2", s2), ("b", b), ("t2", t2)):
-        if isinstance(value, int | float | np.generic):
-            check_real(name, value, -1e150, 1e150)  # whose squares are finite
-        else:
-            check_dtype(name, value)
-    return a * b, s2 + t2 * a**2
+    return mean_2 - mean_1, factor_1, factor_2
 
 
 def _variance(name: str, variance: Array | float, like: Array) -> Array:

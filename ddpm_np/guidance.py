@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from ddpm_np._arrays import Array, BatchPredictor, Predictor, Times, check_arrays, check_times, clamp
-from ddpm_np._checks import check_callable, check_choice, check_real
+from ddpm_np._checks import check_callable, check_real
 from ddpm_np.reverse import check_predictor, made_for, steps_of
 from ddpm_np.schedules import Schedule, check_schedule, check_visits
-from ddpm_np.targets import TARGETS, Target, predicted_x0
+from ddpm_np.targets import Target, check_target, predicted_x0
 
 
 def guided(conditional: Predictor, unconditional: Predictor, guidance: float) -> Predictor:
@@ -55,7 +55,7 @@ def clipped(
     """
     T = check_schedule(schedule).T
     check_predictor(schedule, predict)
-    check_choice("target", target, TARGETS)
+    check_target(schedule, target)
     largest = sys.float_info.max
     bottom, top = check_real("low", low, -largest, largest), check_real("high", high, -largest, largest)
     if not bottom < top:

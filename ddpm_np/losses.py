@@ -27,7 +27,7 @@ from ddpm_np._arrays import (
 )
 from ddpm_np._checks import check_choice, check_integer, check_real
 from ddpm_np.reverse import check_variances
-from ddpm_np.schedules import Schedule, check_schedule
+from ddpm_np.schedules import Schedule, check_eps, check_schedule
 from ddpm_np.targets import TARGETS, Target
 
 
@@ -45,8 +45,10 @@ def eps_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
         weight = (1 - alpha[t])^2 / (2 sigma2[t] alpha[t] (1 - alpha_bar[t]))
 
     M2 (35) and M1 (26) are printed without alpha[t], which comes from the 1 / sqrt(alpha[t]) in (34).
+    At T it is infinite if alpha_bar[T] = 0, and refused.
     """
     t, half_precision = _half_precision(schedule, t, sigma2)
+    check_eps(schedule, t)
     return half_precision * schedule.beta[t] ** 2 / (schedule.alpha[t] * schedule.one_minus_alpha_bar[t])
 
 
@@ -60,11 +62,12 @@ def x0_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
 
 
 def v_loss_weight(schedule: Schedule, t: Array | int, sigma2: Table) -> Any:
-    """Weight of ||v - v_theta||^2 in -L_{t-1}, as eps = ... + sqrt(alpha_bar[t]) v.
+    """Weight of ||v - v_theta||^2 in -L_{t-1}, as x0 = ... - sqrt(1 - alpha_bar[t]) v.
 
-    weight = alpha_bar[t] * eps_loss_weight
+    weight = (1 - alpha_bar[t]) * x0_loss_weight = alpha_bar[t] * eps_loss_weight
     """
-    return eps_loss_weight(schedule, t, sigma2) * schedule.alpha_bar[check_times(t, schedule.T, None)]
+    weight = x0_loss_weight(schedule, t, sigma2)
+    return weight * schedule.one_minus_alpha_bar[check_times(t, schedule.T, None)]
 
 
 LOSS_WEIGHTS = {

@@ -7,7 +7,7 @@ Anything else raises TypeError or ValueError.
 import numpy as np
 
 from ddpm_np._arrays import Array, Table, Times, check_times, coefficient, coefficient_array
-from ddpm_np.schedules import Schedule, at, check_schedule
+from ddpm_np.schedules import Schedule, at, check_eps, check_schedule
 
 
 def posterior_mean_coefficients(schedule: Schedule, t: Array | int) -> tuple[Table, Table]:
@@ -47,6 +47,7 @@ def posterior_mean_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps:
     mean = (x_t - (1 - alpha[t]) / sqrt(1 - alpha_bar[t]) * eps) / sqrt(alpha[t])
     """
     t, _ = at(schedule, t, x_t=x_t, eps=eps)
+    check_eps(schedule, t)
     return posterior_mean_from_eps_unchecked(schedule, x_t, t, eps)
 
 

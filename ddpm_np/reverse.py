@@ -14,14 +14,15 @@ from ddpm_np._arrays import (
     Table,
     Times,
     array_namespace,
+    cast,
     check_arrays,
     check_table,
 )
 from ddpm_np._checks import check_callable, check_choice
 from ddpm_np.gaussians import normal_log_density
 from ddpm_np.posterior import posterior_mean_from_eps_unchecked, q_posterior_mean_unchecked
-from ddpm_np.schedules import Schedule, at, check_schedule
-from ddpm_np.targets import TARGETS, Target, eps_from_v_unchecked
+from ddpm_np.schedules import Schedule, at, check_eps, check_schedule
+from ddpm_np.targets import TARGETS, Target
 
 VarianceKind: TypeAlias = Literal["posterior", "beta", "unit"]
 VARIANCES: tuple[VarianceKind, ...] = get_args(VarianceKind)
@@ -41,10 +42,13 @@ def model_mean(
     "eps"   mean = (x_t - (1 - alpha[t]) / sqrt(1 - alpha_bar[t]) * prediction) / sqrt(alpha[t])
     "x0"    mean = the posterior mean (26) at x_0 = prediction
     "mean"  mean = prediction
-    "v"     (34) at the noise that the velocity implies
+    "v"     mean = sqrt(alpha[t]) * x_t
+                 - sqrt(alpha_bar[t-1]) (1 - alpha[t]) / sqrt(1 - alpha_bar[t]) * prediction
     """
     check_choice("target", target, TARGETS)
     t, _ = at(schedule, t, x_t=x_t, prediction=prediction)
+    if target == "eps":
+        check_eps(schedule, t)
     return model_mean_unchecked(schedule, x_t, t, prediction, target)
 
 
@@ -56,8 +60,10 @@ def model_mean_unchecked(
         return prediction
     if target == "x0":
         return q_posterior_mean_unchecked(schedule, prediction, x_t, t)
-    eps = eps_from_v_unchecked(schedule, x_t, t, prediction) if target == "v" else prediction
-    return posterior_mean_from_eps_unchecked(schedule, x_t, t, eps)  # (34) is (29) with eps_theta
+    if target == "v":  # (26) at the x_0 that v implies; c_xt + c_x0 sqrt(alpha_bar) = sqrt(alpha)
+        scale = schedule.c_x0[t] * schedule.sqrt_one_minus_alpha_bar[t]
+        return cast(np.sqrt(schedule.alpha[t]), x_t) * x_t - cast(scale, x_t) * prediction
+    return posterior_mean_from_eps_unchecked(schedule, x_t, t, prediction)  # (34) is (29) at eps_theta
 
 
 def reverse_variance(schedule: Schedule, kind: VarianceKind) -> Table:

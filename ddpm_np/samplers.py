@@ -249,12 +249,18 @@ def walk(steps: Iterator[Array], start: Array, times: list[int], trajectory: boo
             finite.append(xp.all(xp.isfinite(x)))
             if trajectory:
                 path.append(x)
-    known = xp.stack(finite)
-    if not bool(xp.all(known)):
-        step = int(xp.argmin(xp.astype(known, xp.int32)))
+    step = first_failure(finite)
+    if step is not None:
         t, to = max(times[step : step + 2]), times[step + 1]
         raise FloatingPointError(
             f"sampling diverged at t = {t}: the prediction or the noise there is not finite, or so "
             f"large that x_{to} is not; a network may need longer training, or a lower learning rate"
         )
     return xp.stack(path if times[0] == 0 else path[::-1]) if trajectory else x
+
+
+def first_failure(holds: list[Array]) -> int | None:
+    """Index of the first array of no axis that is false, or None. Waits for the device."""
+    xp = array_namespace(holds[0])
+    known = xp.stack(holds)
+    return None if bool(xp.all(known)) else int(xp.argmin(xp.astype(known, xp.int32)))

@@ -7,6 +7,7 @@
 
 Arrays share one shape, (B, ...). t is an int or an integer array of shape (B,), from 1 to T.
 Anything else raises TypeError or ValueError, and so does a coefficient that overflows the dtype.
+Where alpha_bar[T] = 0, x_T is eps, whatever x_0 is: there eps determines nothing, and the others do.
 """
 
 from typing import Literal, TypeAlias
@@ -15,7 +16,7 @@ import numpy as np
 
 from ddpm_np._arrays import Array, Table, Times, cast, coefficient
 from ddpm_np._checks import check_choice
-from ddpm_np.schedules import Schedule, at
+from ddpm_np.schedules import Schedule, at, check_eps
 
 Target: TypeAlias = Literal["eps", "x0", "mean", "v"]
 TARGETS: tuple[Target, ...] = ("eps", "x0", "mean", "v")
@@ -29,6 +30,7 @@ def x0_from_eps(schedule: Schedule, x_t: Array, t: Array | int, eps: Array) -> A
     Errors in eps are amplified by the factor in front of it.
     """
     t, _ = at(schedule, t, x_t=x_t, eps=eps)
+    check_eps(schedule, t)
     return x0_from_eps_unchecked(schedule, x_t, t, eps)
 
 
@@ -82,8 +84,8 @@ def eps_from_v(schedule: Schedule, x_t: Array, t: Array | int, v: Array) -> Arra
 
     eps = sqrt(1 - alpha_bar[t]) * x_t + sqrt(alpha_bar[t]) * v
     """
-    t, _ = at(schedule, t, x_t=x_t, v=v)
-    return eps_from_v_unchecked(schedule, x_t, t, v)
+    t, c = at(schedule, t, x_t=x_t, v=v)
+    return c(schedule.sqrt_one_minus_alpha_bar[t]) * x_t + c(schedule.sqrt_alpha_bar[t]) * v
 
 
 def predicted_x0(
@@ -92,6 +94,8 @@ def predicted_x0(
     """Observation that a prediction of any target implies."""
     check_choice("target", target, TARGETS)
     t, _ = at(schedule, t, x_t=x_t, prediction=prediction)
+    if target == "eps":
+        check_eps(schedule, t)
     return predicted_x0_unchecked(schedule, x_t, t, prediction, target)
 
 
@@ -116,7 +120,7 @@ def training_target(
 def check_target(schedule: Schedule, target: object) -> None:
     """Raise unless ``target`` is one of TARGETS and says something of x_0 at every t."""
     check_choice("target", target, TARGETS)
-    if target == "eps" and schedule.beta[-1] == 1.0:
+    if target == "eps" and schedule.alpha[-1] == 0.0:
         raise ValueError(
             'target must be "x0", "mean" or "v" where alpha_bar[T] = 0, got "eps": '
             "x_T is nothing but noise, and its noise says nothing of x_0"

@@ -26,7 +26,7 @@ from ddpm_np._arrays import (
     check_times,
     coefficient,
 )
-from ddpm_np._checks import check_choice, check_integer, check_real, describe
+from ddpm_np._checks import check_integer, check_real, describe
 from ddpm_np.forward import q_sample_unchecked
 from ddpm_np.nn.denoisers import Denoiser, Labels, LossAndGradient, check_denoiser, loss_and_gradient
 from ddpm_np.nn.ops import Ops
@@ -34,7 +34,7 @@ from ddpm_np.nn.optimizers import Adam, AdamState, clip_by_global_norm
 from ddpm_np.nn.tree import Layout, ravel
 from ddpm_np.randomness import INIT, generator
 from ddpm_np.schedules import Schedule, check_schedule
-from ddpm_np.targets import TARGETS, Target, training_target_unchecked
+from ddpm_np.targets import Target, check_target, training_target_unchecked
 
 
 class TrainState(NamedTuple):
@@ -64,7 +64,7 @@ class Recipe:
     denoiser : Denoiser
     optimizer : Adam
     target : {"eps", "x0", "mean", "v"}
-        What the network predicts.
+        What the network predicts; not "eps" if alpha_bar[T] = 0.
     weight : Table of length T + 1, or None
         Weight of each time in the loss; None is L_simple, all ones. For the bound take, for
         t = 1..T and anything at entry 0, ``T * d * bound_weight(schedule, t, sigma2, target)``.
@@ -97,7 +97,7 @@ class Recipe:
         check_denoiser(self.denoiser)
         if not hasattr(self.optimizer, "update"):
             raise TypeError(f"optimizer must have a method update, got {describe(self.optimizer)}")
-        check_choice("target", self.target, TARGETS)
+        check_target(self.schedule, self.target)
         if self.weight is not None:
             table = check_table("weight", self.weight, self.schedule.T)
             object.__setattr__(self, "weight", table)

@@ -28,11 +28,17 @@ SHOWN_CLASSES, SHOWN_STRIPS = 20, 3
 
 
 def bits_table(
-    bounds: Mapping[str, Elbo], baselines: Sequence[Baseline], variance: str, dimensions: int, draws: int
+    bounds: Mapping[str, Elbo],
+    flow: np.ndarray,
+    baselines: Sequence[Baseline],
+    variance: str,
+    dimensions: int,
+    draws: int,
 ) -> dict[str, Any]:
-    """Return the terms of each bound and every baseline, in bits per dimension, with errors.
+    """Return the terms of each bound, the flow and every baseline, in bits per dimension, with errors.
 
-    The entries of a bound for one image lie together, ``draws`` of them, and are averaged first.
+    The entries of a bound for one image lie together, ``draws`` of them, and are averaged first. The
+    flow's log-probabilities are of the first images.
     """
     unit = -dimensions * math.log(2.0)
 
@@ -50,17 +56,25 @@ def bits_table(
         table[kind] = {name: mean(bits(values)) for name, values in terms.items()} | {
             f"{name}_se": standard_error(bits(values)) for name, values in terms.items()
         }
-    model, rows = bits(bounds[variance].total), {}
-    for baseline in baselines:
-        values = baseline.log_p / unit
-        rows[baseline.name] = {
+    model = bits(bounds[variance].total)
+
+    def beside_model(values: np.ndarray) -> dict[str, float]:
+        difference = model[: len(values)] - values
+        return {
             "total": mean(values),
             "total_se": standard_error(values),
-            "difference": mean(model - values),
-            "difference_se": standard_error(model - values),
-            "settings": baseline.settings,
+            "difference": mean(difference),
+            "difference_se": standard_error(difference),
         }
-    return {"bits_per_dim": table, "baselines": rows}
+
+    return {
+        "bits_per_dim": table,
+        "flow_bits_per_dim": {"images": len(flow), **beside_model(flow / unit)},
+        "baselines": {
+            baseline.name: {**beside_model(baseline.log_p / unit), "settings": baseline.settings}
+            for baseline in baselines
+        },
+    }
 
 
 def print_tables(summary: Mapping[str, Any]) -> None:
@@ -74,9 +88,12 @@ def print_tables(summary: Mapping[str, Any]) -> None:
             f"{row[name]:.4f} +- {row[f'{name}_se']:.4f}" for name in ("L_T", "L_mid", "L_0", "total")
         ]
         print(f"    {kind:<36}" + "".join(f"{cell:<18}" for cell in cells).rstrip())
-    if summary["baselines"]:
-        print(f"  {'baseline':<38}{'total':<18}diffusion ({summary['variance']}) - baseline")
-    for name, row in summary["baselines"].items():
+    flow, against = summary["flow_bits_per_dim"], f"diffusion ({summary['variance']}) - "
+    print(f"  {'diffusion, by its flow, dequantised':<38}{'total':<18}{against}flow")
+    rows = {f"first {flow['images']} images": flow, **summary["baselines"]}
+    for i, (name, row) in enumerate(rows.items()):
+        if i == 1:
+            print(f"  {'baseline':<38}{'total':<18}{against}baseline")
         total = f"{row['total']:.4f} +- {row['total_se']:.4f}"
         print(f"    {name:<36}{total:<18}{row['difference']:+.4f} +- {row['difference_se']:.4f}")
     samples = summary["samples"]

@@ -1,6 +1,6 @@
-"""The samplers that examples offer by name, along times even in the log signal-to-noise ratio."""
+"""The samplers that examples offer by name, and the times that they visit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
 import _command_line  # noqa: F401  # before NumPy: it sets BLAS threads
@@ -18,15 +18,25 @@ FLOW = MappingProxyType(
     {"ddim": ddpm.ddim_sample, "dpm-solver": ddpm.dpm_solver_sample, "heun": ddpm.heun_sample}
 )
 SAMPLERS = ("ancestral", *FLOW)
+TIMES = MappingProxyType(
+    {
+        "log-snr": ddpm.log_snr_times,
+        "uniform": lambda schedule, steps: ddpm.uniform_times(schedule.T, steps),
+        "quadratic": lambda schedule, steps: ddpm.quadratic_times(schedule.T, steps),
+        "trailing": lambda schedule, steps: ddpm.trailing_times(schedule.T, steps),
+    }
+)
+"""(schedule, steps) -> times."""
 
 
-def make_walk(name: str, schedule: Schedule, steps: int, target: Target, variance: VarianceKind) -> Walk:
-    """A sampler that takes this many steps; ``variance`` is for ancestral sampling."""
-    times = ddpm.log_snr_times(schedule, steps)
+def make_walk(
+    name: str, schedule: Schedule, times: Sequence[int], target: Target, variance: VarianceKind
+) -> Walk:
+    """A sampler that visits these times; ``variance`` is for ancestral sampling."""
     if name != "ancestral":
         walk = FLOW[name]
         return lambda predict, x_T, noise: walk(schedule, predict, x_T, times=times, target=target)
-    if steps == schedule.T:
+    if len(times) == schedule.T:
         return ancestral(schedule, ddpm.reverse_variance(schedule, variance), target)
     short = ddpm.respaced_schedule(schedule, times)
     walk_short = ancestral(short, ddpm.reverse_variance(short, variance), "x0")
@@ -36,7 +46,7 @@ def make_walk(name: str, schedule: Schedule, steps: int, target: Target, varianc
             return predicted_x0(schedule, x_t, t, predict(x_t, t), target)
 
         asked = ddpm.respaced_predictor(x0, times)
-        return walk_short(asked, x_T, lambda i: noise(int(times[i - 1])))
+        return walk_short(asked, x_T, lambda i: noise(times[i - 1]))
 
     return respaced
 

@@ -12,13 +12,22 @@ import numpy as np
 import ddpm_np as ddpm
 from ddpm_np.data.distances import sliced_wasserstein
 from ddpm_np.elbo import Elbo
-from ddpm_np.exact import NoisyCurve
+from ddpm_np.exact import Budget, NoisyCurve
 from ddpm_np.randomness import BOUND, TEST, generator
 from ddpm_np.runs.evaluation import standard_error
 from ddpm_np.runs.log import MetricsLog
 
 STRIP, MOVIE = 7, 60
 """About how many times are shown in the strips and in the animation."""
+PARTS = {
+    "start": "x_T is not the noise that sampling starts from: less signal at T helps",
+    "steps": "a reversed step is not Gaussian: more steps help",
+    "variance": "the reverse variances are not the best: another --variance helps",
+    "network": "the network is not the best denoiser: training helps",
+    "sum": "of the four",
+    "gap": "measured without them",
+}
+"""Of a budget, and what they mean."""
 FLOOR_PAIRS = 8
 """Pairs of fresh data sets over which sliced Wasserstein distances are averaged."""
 
@@ -29,7 +38,7 @@ def shown_times(T: int) -> set[int]:
 
 
 def judge(
-    law: NoisyCurve, bound: Elbo, oracle: Elbo, samples: np.ndarray, options: Any
+    law: NoisyCurve, bound: Elbo, oracle: Elbo, budget: Budget, samples: np.ndarray, options: Any
 ) -> dict[str, Any]:
     """Compare the bound and the samples with the truth; the summary's entries."""
     entropy, excess = law.entropy(), oracle.total - bound.total
@@ -50,6 +59,7 @@ def judge(
         "oracle_gap_se": standard_error(oracle.total),
         "excess_gap": mean(excess),
         "excess_gap_se": standard_error(excess),
+        "budget": {name: {"total": p.total, "se": p.se} for name, p in budget._asdict().items()},
     }
 
 
@@ -91,6 +101,10 @@ def print_table(summary: dict[str, Any]) -> None:
     print(f"\nIn nats per point, reverse variance {summary['variance']!r}:")
     for name, value, remark in rows:
         print(f"  {name:<24}{short(value):>10}   {remark}")
+    print("Where each nat of the gap went, on draws of its own:")
+    for name, remark in PARTS.items():
+        part = summary["budget"][name]
+        print(f"  {name:<24}{short(part['total']):>10}   +- {part['se']:.4f}   {remark}")
     print("Distance of the samples from fresh data:")
     print(f"  {'sliced W2':<24}{short(summary['sliced_w2']):>10}")
     floor = short(summary["sliced_w2_floor"])
@@ -103,9 +117,16 @@ def short(value: float) -> str:
 
 
 def draw(
-    run: Run, log: MetricsLog, bound: Elbo, oracle: Elbo, test: np.ndarray, frames: dict[int, np.ndarray]
+    run: Run,
+    log: MetricsLog,
+    bound: Elbo,
+    oracle: Elbo,
+    budget: Budget,
+    test: np.ndarray,
+    frames: dict[int, np.ndarray],
 ) -> None:
     """Draw every picture; ``frames`` are the samples' x_t by t."""
+    from ddpm_np.plotting import plot_budget
     from ddpm_np.plotting import points as plotting
 
     options, schedule, folder = run.options, run.recipe.schedule, run.options.out_dir
@@ -119,6 +140,9 @@ def draw(
 
     elbo = plotting.plot_elbo(bound.L, L_T=mean(bound.L_T), L_0=mean(bound.L_0), oracle=oracle.L)
     plotting.save(elbo, folder / "elbo.png")
+    parts = {name: getattr(budget, name).per_t for name in ("steps", "variance", "network")}
+    picture = plot_budget(parts, start=budget.start.total, gap=budget.gap)
+    plotting.save(picture, folder / "budget.png")
     plotting.save(plotting.plot_loss(*loss_curve(log)), folder / "loss.png")
     plotting.save(plotting.plot_schedule({options.schedule: schedule}), folder / "schedule.png")
     if options.animate:

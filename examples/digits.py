@@ -31,7 +31,7 @@ import ddpm_np as ddpm
 from backends import describe_backend, get_backend
 from ddpm_np import Table
 from ddpm_np.data.baselines import Baseline, fit_baselines, has_scikit_learn
-from ddpm_np.data.images import Split, scale, split
+from ddpm_np.data.images import Split, dequantise, log_bin_volume, scale, split
 from ddpm_np.elbo import Elbo, warn_of_prior
 from ddpm_np.estimators.step_errors import StepErrors, elbo_from_errors, step_errors
 from ddpm_np.estimators.variances import best_variance
@@ -41,6 +41,7 @@ from ddpm_np.runs.batches import batches
 from ddpm_np.runs.evaluation import predictor
 from ddpm_np.runs.files import write_json
 from ddpm_np.runs.log import MetricsLog
+from ddpm_np.schedules import uniform_times
 from ddpm_np.training import TrainState
 
 PICTURES = ("data.png", "samples.png", "strips.png", "terms.png", "loss.png", "schedule.png")
@@ -50,6 +51,8 @@ DRAWS = 2
 """Draws of x_t for each image and time, over which the bound is averaged."""
 MEASURED = 1000
 """The most images for validation, and for the test."""
+FLOW_IMAGES, FLOW_TIMES = 64, 100
+"""Test images whose flow is followed, and the times that it visits, at most."""
 STRIP = 8
 """About how many times are shown in the strips."""
 
@@ -75,6 +78,8 @@ def run_in_folder(task: Task) -> None:
     clock.stop("train")
     variances, bounds = measure(task, state)
     clock.stop("bound")
+    flow = measure_flow(task, state)
+    clock.stop("flow")
     baselines = fit_others(task)
     clock.stop("baselines")
     intended = wanted_labels(task)
@@ -84,10 +89,11 @@ def run_in_folder(task: Task) -> None:
     summary = {
         **about_training(task, state, first, clock.seconds["train"]),
         "bound_seconds": round(clock.seconds["bound"], 3),
+        "flow_seconds": round(clock.seconds["flow"], 3),
         "baselines_seconds": round(clock.seconds["baselines"], 3),
         "sample_seconds": round(clock.seconds["sample"], 3),
         "images": about_images(task),
-        **bits_table(bounds, baselines, options.variance, task.x[0].size, DRAWS),
+        **bits_table(bounds, flow, baselines, options.variance, task.x[0].size, DRAWS),
         "samples": sample_report(task, frames[0], intended),
         "seed": options.seed,
         "variance": options.variance,
@@ -173,6 +179,32 @@ def measure_errors(task: Task, state: TrainState, x: np.ndarray, part: int) -> S
         asarray=task.asarray,
         to_numpy=task.backend.to_numpy,
     )
+
+
+# --- the flow -----------------------------------------------------------------------------
+
+
+def measure_flow(task: Task, state: TrainState) -> np.ndarray:
+    """Log-probabilities of the first test images under the probability flow, dequantised.
+
+    One draw in the bins and one probe of the divergence for each image: a standard error over the images
+    covers both. The steps' error is far smaller.
+    """
+    options, recipe, schedule = task.options, task.recipe, task.recipe.schedule
+    images = task.data.images[task.parts.test[:FLOW_IMAGES]]
+    print(f"following the flow of {len(images)} test images", flush=True)
+    rng = generator(options.seed, BOUND, 0, 2)
+    x0 = task.asarray(dequantise(images, options.levels, rng.random(images.shape)))
+    signs = task.asarray(2.0 * rng.integers(0, 2, images.shape) - 1.0)
+    network = predictor(recipe, state.average, task.backend.ops)
+    times = uniform_times(schedule.T, min(FLOW_TIMES, schedule.T))
+    divergence = ddpm.hutchinson(schedule, network, signs, recipe.target)
+    log_p = task.backend.to_numpy(
+        ddpm.flow_log_likelihood(
+            schedule, network, x0, times=times, target=recipe.target, divergence=divergence
+        )
+    )
+    return log_p + log_bin_volume(options.levels, images[0].size)
 
 
 # --- samples ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any
 
 # _command_line before NumPy: it sets BLAS threads
 from _command_line import OUT_DIR, folder, integer, new_parser, run_command
-from _training import peak_rate, placed
+from _roll_network import add_network_flags, trained_denoiser
 
 # isort: split
 import numpy as np
@@ -28,8 +28,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import ddpm_np as ddpm
-from backends import describe_backend, get_backend
-from ddpm_np import Array, Predictor
+from ddpm_np import Predictor
 from ddpm_np.exact import (
     LinearGaussianChain,
     gaussian_data_chain,
@@ -37,20 +36,15 @@ from ddpm_np.exact import (
     optimal_variance_gaussian,
     swiss_roll_exact,
 )
-from ddpm_np.nn import Adam, MLPDenoiser, mlp_loss_and_gradient
 from ddpm_np.plotting.points import PALETTE, save
 from ddpm_np.randomness import BOUND, DATA, TEST, generator
-from ddpm_np.runs.batches import batches
-from ddpm_np.runs.evaluation import predictor, standard_error
+from ddpm_np.runs.evaluation import standard_error
 from ddpm_np.runs.files import write_json
 from ddpm_np.runs.folder import hold_folder
-from ddpm_np.runs.log import Progress
-from ddpm_np.training import Recipe, init_state, train
 
 VARIANCES = {"posterior": "β̃ (posterior)", "beta": "β", "optimal": "optimal"}
 HO = "beta (Ho)"
 """beta_t, but beta_tilde_2 at t = 1, as in the code of Ho et al. for both its variances."""
-TRAINING_POINTS = 100_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,13 +76,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--timesteps", type=integer(21, 10_000), default=1000, help="T, the number of diffusion steps")
     add("--points", type=integer(2, 10**6), default=4000, help="points of the roll to average over")
-    add("--steps", type=integer(0), default=10_000, help="gradient steps for the trained denoiser")
-    add(
-        "--backend",
-        choices=("auto", "numpy", "numba", "cupy"),
-        default="auto",
-        help="to train with",
-    )
+    add_network_flags(parser)
     add("--seed", type=integer(0, 2**63), default=0, help="random seed")
     add("--out-dir", type=folder, default=Path("runs/elbo_decomposition"), help=OUT_DIR)
     return parser.parse_args(arguments)
@@ -202,31 +190,6 @@ def remember(predict: Predictor) -> Predictor:
 def host_noise(seed: int, offset: int, shape: tuple[int, ...]) -> Callable[[int], np.ndarray]:
     """Noise for each t, the same for every denoiser and variance; offsets do not overlap."""
     return lambda t: generator(seed, BOUND, offset + t).standard_normal(shape)
-
-
-def trained_denoiser(schedule: ddpm.Schedule, options: argparse.Namespace) -> Predictor:
-    """Train the example's network briefly; returns predict(x_t, t) on host float64."""
-    backend = get_backend(options.backend)
-    print(f"\n{describe_backend(options.backend, backend)}")
-    network, optimizer = MLPDenoiser(2, schedule.T), Adam(peak_rate(8e-3, options.steps))
-    recipe = Recipe(schedule, network, optimizer, loss_and_gradient=mlp_loss_and_gradient)
-    points = swiss_roll_exact().sample(TRAINING_POINTS, generator(options.seed, DATA)).astype("float32")
-
-    def asarray(values: Any) -> Array:
-        return backend.asarray(values, "float32")
-
-    progress = Progress("training", 0, options.steps)
-    state = train(
-        recipe,
-        init_state(recipe, options.seed, asarray),
-        placed(batches(points, schedule.T, 256, options.seed), asarray),
-        backend.ops,
-        steps=options.steps,
-        report=lambda step, loss: progress.update(step, f"loss {loss:.4f}"),
-    )
-    progress.close()
-    network = predictor(recipe, state.average, backend.ops)
-    return lambda x_t, t: backend.to_numpy(network(asarray(x_t), t)).astype(np.float64)
 
 
 def plot_terms(terms: dict[tuple[str, str], np.ndarray], T: int) -> Figure:

@@ -40,7 +40,7 @@ import ddpm_np as ddpm
 from backends import describe_backend, get_backend
 from ddpm_np import Predictor, Table
 from ddpm_np.elbo import Elbo, warn_of_prior
-from ddpm_np.exact import NoisyCurve, swiss_roll_exact
+from ddpm_np.exact import Budget, NoisyCurve, error_budget, swiss_roll_exact
 from ddpm_np.nn import Adam, MLPDenoiser, mlp_loss_and_gradient
 from ddpm_np.randomness import BOUND, DATA, TEST, TRAIN, generator
 from ddpm_np.reverse import VARIANCES
@@ -51,8 +51,18 @@ from ddpm_np.schedules import SCHEDULES
 from ddpm_np.training import Recipe
 
 TRAINING_POINTS = 100_000
-PICTURES = ("samples.png", "trajectory.png", "elbo.png", "loss.png", "schedule.png", "reverse.gif")
+PICTURES = (
+    "samples.png",
+    "trajectory.png",
+    "elbo.png",
+    "budget.png",
+    "loss.png",
+    "schedule.png",
+    "reverse.gif",
+)
 EMA_DECAY = 0.999
+BUDGET_POINTS = 512
+"""Draws for the budget: each passes through all T steps three times."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,20 +100,21 @@ def run_in_folder(task: Run) -> None:
     test = law.sample(options.samples, generator(options.seed, TEST))
     sigma2 = ddpm.reverse_variance(schedule, options.variance)
     bound, oracle = measure(task, predict, law, sigma2, test)
+    budget = measure_budget(task, predict, law, sigma2)
 
     summary = {
         **about_training(task, state, first, clock.seconds["train"]),
         "sample_seconds": round(clock.seconds["sample"], 3),
         "sampler": options.sampler,
         "sampling_steps": options.sampling_steps,
-        **judge(law, bound, oracle, frames[0], options),
+        **judge(law, bound, oracle, budget, frames[0], options),
         "configuration": configuration(options),
     }
     check_finite(summary)
     write_json(options.out_dir / "summary.json", summary)
     print_table(summary)
     if not options.no_plots:
-        draw(task, log, bound, oracle, test, frames)
+        draw(task, log, bound, oracle, budget, test, frames)
 
 
 # --- the command line ---------------------------------------------------------------------
@@ -204,9 +215,9 @@ def draw_samples(task: Run, predict: Predictor) -> dict[int, np.ndarray]:
     options, schedule = task.options, task.recipe.schedule
     steps = options.sampling_steps
     print(f"sampling {options.samples} points over {steps} steps, {options.sampler}", flush=True)
-    walk = make_walk(options.sampler, schedule, steps, options.target, options.variance)
-    visited = ddpm.log_snr_times(schedule, steps).tolist()
-    shown = {*nearest(visited, shown_times(schedule.T))}
+    times = ddpm.log_snr_times(schedule, steps).tolist()
+    walk = make_walk(options.sampler, schedule, times, options.target, options.variance)
+    shown = {*nearest(times, shown_times(schedule.T))}
     return sample(task, walk, predict, (options.samples, 2), shown)
 
 
@@ -238,6 +249,24 @@ def measure(
         asarray=lambda host: np.asarray(host, dtype=np.float64),
     )
     return bound, oracle
+
+
+def measure_budget(task: Run, predict: Predictor, law: NoisyCurve, sigma2: Table) -> Budget:
+    """Return where the nats of the gap went, on draws of its own."""
+    options, schedule = task.options, task.recipe.schedule
+
+    def on_host(x_t: np.ndarray, t: int) -> np.ndarray:
+        return task.backend.to_numpy(predict(task.asarray(x_t), t)).astype(np.float64)
+
+    return error_budget(
+        schedule,
+        on_host,
+        law,
+        sigma2=sigma2,
+        target=options.target,
+        n=BUDGET_POINTS,
+        seed=generator(options.seed, BOUND, schedule.T + 2),
+    )
 
 
 if __name__ == "__main__":

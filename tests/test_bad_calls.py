@@ -36,6 +36,7 @@ def line(u):
 
 CHAIN, CHAIN_1D = (exact.gaussian_data_chain(MILD, np.zeros(d), np.eye(d), MILD.beta) for d in (3, 1))
 MIXTURE = exact.IsotropicMixture(np.array([0.5, 0.5]), np.eye(2, 3), 0.5)
+NORMAL = exact.GaussianData(np.zeros(3), np.ones(3))
 CURVE = exact.NoisyCurve(line, 0.0, 1.0, 0.5)
 MLP, CONV = nn.MLPDenoiser(3, T, 8, 1, 4), nn.UNet(4, T, 4, 1, 2, 4, classes=2)
 MLP_PARAMS, CONV_PARAMS = MLP.init(RNG), CONV.init(RNG)
@@ -108,6 +109,15 @@ CASES = [
     *cases(ddpm, "ancestral_sample elbo_decomposition", noise=lambda t: X),
     *cases(
         ddpm,
+        "ddim_invert ddim_sample dpm_solver_sample heun_sample",
+        tables="times",
+        fine={"None"},
+        times=np.array([2.0, T]),
+        noise=lambda t: X,
+        x_0=X,
+    ),
+    *cases(
+        ddpm,
         """bound_loss eps_from_mean eps_from_v eps_from_x0 gaussian_decoder kl_normal_1d middle_term
         model_mean normal_log_density posterior_mean_from_eps predicted_eps predicted_x0
         prior_log_density prior_term q_moments q_posterior q_sample q_step q_step_moments
@@ -120,9 +130,26 @@ CASES = [
         x0_loss_weight""",
         fine=ANY_TIMES,
     ),
+    case(ddpm.min_snr_weight, fine=ANY_TIMES, k=5.0),
+    case(ddpm.learned_variance),
+    case(ddpm.respaced_schedule, tables="times", times=np.array([2.0, T])),
+    case(ddpm.respaced_predictor, tables="times", fine={"None"}, times=np.array([2.0, T])),
+    *cases(ddpm, "uniform_times quadratic_times trailing_times log_snr_times", T=4, S=3),
     case(ddpm.bits_per_dim, nll=1.0),
+    case(ddpm.exact_divergence),
+    case(ddpm.exact_divergence(MILD, halved), name="exact_divergence's"),
+    case(
+        ddpm.flow_log_likelihood,
+        tables="times",
+        fine={"None"},
+        times=np.array([2.0, T]),
+        prior=ddpm.prior_log_density,
+        divergence=lambda x_t, t: x_t[:, 0],
+    ),
+    case(ddpm.hutchinson, signs=X),
+    case(ddpm.hutchinson(MILD, halved, X), name="hutchinson's"),
     case(ddpm.kl_isotropic, var_1=1.0, var_2=1.0),
-    case(ddpm.kl_full, tables="mean_1 mean_2", **LINE),
+    *cases(ddpm, "kl_full wasserstein2_full", tables="mean_1 mean_2", **LINE),
     case(ddpm.marginalise, fine={"array"}, **NUMBERS),
     case(ddpm.discretised_gaussian, levels=4),
     case(ddpm.discretised_gaussian(3), name="discretised_gaussian's decoder"),
@@ -134,6 +161,7 @@ CASES = [
     case(ddpm.sigmoid_schedule, T=30),
     case(schedules.log_snr_schedule, T=4, noise=0.1),
     case(schedules.merge_first_steps, noise=0.1),
+    case(ddpm.zero_terminal_snr),
     case(generator, fine={"2^63"}, stream=0),
     # paths and hierarchies
     case(paths.draw_path, noise=lambda t: X),
@@ -179,16 +207,27 @@ CASES = [
     case(estimators.importance_probabilities, second_moments=MILD.beta),
     # exact laws
     case(exact.gaussian_points, tables="mean", **GAUSSIAN),
+    case(exact.GaussianData, tables="mean", **GAUSSIAN),
+    case(exact.linear_sampler_law, law=NORMAL, sample=lambda x_T, noise: x_T),
     case(exact.gaussian_data_chain, tables="mean", **GAUSSIAN),
     case(exact.optimal_variance_gaussian, **GAUSSIAN),
     case(exact.linear_gaussian_moments, slope=MILD.beta),
+    case(exact.error_budget, law=CURVE, n=5),
     case(exact.LinearGaussianChain, slopes=CHAIN.slopes, offsets=CHAIN.offsets),
     case(exact.IsotropicMixture, weights=MIXTURE.weights, means=MIXTURE.means, std=0.5),
     case(exact.NoisyCurve, curve=line, low=0.0, high=1.0, std=0.5),
     *cases(MIXTURE, "sample diffused log_density score posterior_x0 bayes_eps", n=3),
     *cases(CURVE, "sample diffused log_density score posterior_x0 bayes_eps", n=3),
+    *cases(
+        NORMAL,
+        """sample diffused log_density score posterior_x0 bayes_eps flow flow_inverse kl
+        wasserstein2""",
+        n=3,
+        other=NORMAL,
+    ),
+    *cases(exact.IsotropicMixture([1.0], np.eye(1, 3), 0.5), "flow flow_inverse"),
     case(CURVE.mixture),
-    case(exact.mixture_1d_exact().entropy),
+    *cases(exact.mixture_1d_exact(), "entropy fisher_information"),
     *cases(
         CHAIN,
         """mean log_density elbo expected_step_log_density elbo_expanded posterior_log_density
@@ -218,6 +257,7 @@ CASES = [
     ),
     case(identities.elbo_decomposition_scores, tables="x0", **ROWS),
     case(identities.path_scores, tables="x0", **ROWS),
+    case(identities.entropy_from_mmse, law=exact.mixture_1d_exact()),
     case(identities.bits_per_dim_residual, log_density=X[:, 0]),
     case(identities.kl_quadrature_residual, **NUMBERS),
     case(identities.marginalisation_quadrature_residual, x0=0.5, **MEAN),
@@ -230,6 +270,7 @@ CASES = [
     case(distances.sliced_wasserstein, tables="x y", y=X + 1.0),
     case(distances.energy_distance, tables="x y", y=X + 1.0),
     case(distances.gaussian_mmd, tables="x y", fine={"None"}, y=X + 1.0, bandwidth=1.0),
+    case(distances.knn_kl, tables="x y", x=np.eye(B, 3), y=X + 1.0, k=1),
     case(baselines.fit_histograms, smoothing=1.0, **SIZES),
     case(baselines.histogram_log_prob, model=HISTOGRAMS),
     case(normal_mixtures.fit_gaussian, ridge=0.1),

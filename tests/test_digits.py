@@ -135,6 +135,11 @@ def test_a_run_writes_its_files_and_its_bits_add_up(finished):
         assert row["L_T"] > 0
         assert min(row[f"{name}_se"] for name in ("L_T", "L_mid", "L_0", "total")) > 0
     totals = {kind: row["total"] for kind, row in found["bits_per_dim"].items()}
+    flow = found["flow_bits_per_dim"]
+    assert flow["images"] == 12
+    assert min(flow["total_se"], flow["difference_se"]) > 0
+    difference = found["bits_per_dim"]["optimal"]["total"] - flow["total"]
+    assert flow["difference"] == pytest.approx(difference, rel=1e-5)
     assert totals["optimal"] < min(totals["posterior"], totals["beta"])
     assert found["samples"]["count"] == 6
     assert found["samples"]["nearest"] > 0

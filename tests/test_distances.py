@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import optimize, stats
 
 from ddpm_np.data import distances as metrics
-from ddpm_np.data.distances import energy_distance, gaussian_mmd, sliced_wasserstein
+from ddpm_np.data.distances import energy_distance, gaussian_mmd, knn_kl, sliced_wasserstein
 
 ALL = [energy_distance, gaussian_mmd, sliced_wasserstein]
 # Small integers: ties are common, and sums of squares are exact.
@@ -270,3 +270,49 @@ def test_what_no_float_can_hold_is_refused():
     with pytest.raises(ValueError, match=r"bandwidth must not vanish beside x and y, up to 1.6e\+308"):
         gaussian_mmd(x, -x, 0.5)
     assert gaussian_mmd(x, -x, 2.0) == 0.0
+
+
+# --- Kullback-Leibler by nearest neighbours
+
+
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("d", [1, 3])
+def test_knn_kl_is_its_formula(k, d):
+    """Against all distances: a point is no neighbour of itself, and has any number in y."""
+    x, y = normal((40, d), 0), normal((25, d), 1) + 0.3
+    within = np.sort(np.max(np.abs(x[:, None] - x), axis=2), axis=1)[:, k]
+    between = np.sort(np.max(np.abs(x[:, None] - y), axis=2), axis=1)[:, k - 1]
+    expected = d * np.mean(np.log(between / within)) + math.log(25 / 39)
+    assert knn_kl(x, y, k=k) == pytest.approx(expected, rel=1e-12)
+
+
+def test_knn_kl_of_two_normals():
+    """KL(N(0, I) || N(m, s^2 I)) = d (log s + 1 / (2 s^2) - 1/2) + |m|^2 / (2 s^2), over ten draws."""
+    shift, s = np.array([0.5, -0.25]), 1.4
+    exact = 2.0 * (math.log(s) + 0.5 / s**2 - 0.5) + 0.5 * (shift @ shift) / s**2
+    pairs = [(normal((4000, 2), i), normal((4000, 2), 100 + i)) for i in range(10)]
+    found = np.array([knn_kl(x, shift + s * z) for x, z in pairs])
+    se = np.std(found, ddof=1) / math.sqrt(10)
+    assert abs(np.mean(found) - exact) < 4.0 * se + 0.005  # and its bias at this n
+    same = np.array([knn_kl(x, z) for x, z in pairs])
+    assert abs(np.mean(same)) < 4.0 * np.std(same, ddof=1) / math.sqrt(10) + 0.005
+
+
+@pytest.mark.parametrize("scale", [1e-200, 3.0, 1e200])
+def test_knn_kl_has_no_unit(scale):
+    x, y = normal((50, 2), 0), 1.2 * normal((60, 2), 1)
+    assert knn_kl(scale * x, scale * y) == pytest.approx(knn_kl(x, y), rel=1e-10)
+
+
+def test_knn_kl_refuses_what_has_no_density():
+    x, y = normal((20, 2), 0), normal((20, 2), 1)
+    with pytest.raises(ValueError, match="must not repeat a point k = 1 times"):
+        knn_kl(np.concatenate([x, x[:1]]), y, k=1)
+    with pytest.raises(ValueError, match="must not repeat a point k = 1 times"):
+        knn_kl(x, np.concatenate([y, x[:1]]), k=1)
+    with pytest.raises(ValueError, match="k must be between 1 and 10"):
+        knn_kl(x, y[:10], k=11)
+    with pytest.raises(ValueError, match="k must be between 1 and 19"):
+        knn_kl(x, normal((30, 2), 2), k=20)
+    with pytest.raises(ValueError, match="at least two points"):
+        knn_kl(x[:1], y, k=1)

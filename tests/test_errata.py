@@ -183,6 +183,13 @@ def test_E8_prior_matching_is_not_zero():
     assert printed[0] > 1.9
     small = -ddpm.prior_term(SCHEDULE, np.ones((1, 1)))
     assert 0.0 < small[0] < 1e-3
+    for steps in (100_000, 1_000_000):  # 0 for no T where beta_T < 1, however large
+        tail = ddpm.schedule_from_alpha_bar([1.0, 0.5, 1.0 / steps])
+        assert -ddpm.prior_term(tail, np.ones((1, 1)))[0] > 0.4 / steps
+    zero = ddpm.zero_terminal_snr(SCHEDULE)
+    mean, variance = ddpm.q_step_moments(zero, np.full((1, 1), x_prev), T)
+    assert ddpm.kl_isotropic(mean, float(variance), np.zeros((1, 1)), 1.0)[0] == 0.0
+    assert ddpm.prior_term(zero, np.full((1, 1), 1e3))[0] == 0.0
 
 
 def test_E9_noise_is_left_out_at_t_1_not_0():

@@ -97,7 +97,9 @@ WRAPPERS = {
 def test_a_network_for_another_T_is_refused(consumer, wrap):
     use, wrapper = CONSUMERS[consumer], WRAPPERS[wrap]
     for T in (29, 31):
-        with pytest.raises(ValueError, match=rf"predict was made for T = {T}, .* T = 30: .* respacing"):
+        with pytest.raises(
+            ValueError, match=rf"predict was made for T = {T}, .* T = 30: .* respaced_predictor"
+        ):
             use(wrapper(network(T)))
     if consumer != "analytic":  # which an untrained network may not satisfy
         use(wrapper(network()))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mpf
-from scipy import integrate, stats
+from scipy import integrate, linalg, stats
 
 from ddpm_np.gaussians import (
     kl_full,
@@ -16,6 +16,7 @@ from ddpm_np.gaussians import (
     kl_normal_1d,
     marginalise,
     normal_log_density,
+    wasserstein2_full,
 )
 from tests.strategies import EPS, assert_within, eps_of, shapes, values
 
@@ -125,6 +126,28 @@ def test_kl_full_by_monte_carlo():
     assert kl_full(m1, c1, m2, c2) == pytest.approx(ratios.mean(), abs=4.5 * error)
     # and not the other way round
     assert abs(kl_full(m2, c2, m1, c1) - ratios.mean()) > 45 * error
+
+
+@given(st.integers(1, 5), seeds)
+def test_wasserstein2_is_the_formula(d, seed):
+    rng = np.random.default_rng(seed)
+    m1, m2, c1, c2 = *rng.standard_normal((2, d)), covariance(rng, d), covariance(rng, d)
+    root = linalg.sqrtm(c1).real
+    trace = np.trace(c1 + c2 - 2.0 * linalg.sqrtm(root @ c2 @ root).real)
+    expected = math.sqrt(np.sum((m1 - m2) ** 2) + trace)
+    assert wasserstein2_full(m1, c1, m2, c2) == pytest.approx(expected, rel=1e-9)
+    assert wasserstein2_full(m2, c2, m1, c1) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-9, 1e-12])
+def test_wasserstein2_of_nearly_equal_gaussians(size):
+    """Along common axes it is the distance of the roots, which the formula's trace loses at 1e-8."""
+    rng = np.random.default_rng(0)
+    axes, roots = np.linalg.qr(rng.standard_normal((4, 4)))[0], rng.uniform(0.5, 2.0, 4)
+    c1, c2 = ((axes * r**2) @ axes.T for r in (roots, roots + size))
+    found = wasserstein2_full(np.zeros(4), c1, np.zeros(4), c2)
+    # Entries of the covariances, of size 4, are rounded.
+    assert found == pytest.approx(2.0 * size, abs=20 * EPS)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

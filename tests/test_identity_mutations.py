@@ -26,7 +26,7 @@ subject = {subject}
 
 # Module, a fragment that stands there exactly once, what to put in its place, the subject.
 MUTATIONS = [
-    ("schedules/tables", "np.log1p(-steps)", "np.log1p(-0.5 * steps)"),
+    ("schedules/tables", "np.log1p(-keeps)", "np.log1p(-0.5 * keeps)"),
     ("schedules/tables", "np.exp(log_alpha_bar), log", "np.exp(0.5 * log_alpha_bar), log"),
     ("schedules/tables", "= -np.expm1(log_alpha_bar)", "= -np.expm1(0.5 * log_alpha_bar)"),
     ("schedules/tables", "from_1(before / now * beta[1:])", "from_1(beta[1:])"),
@@ -40,7 +40,7 @@ MUTATIONS = [
     ("schedules/tables", "from_tables(beta, 1.0 - beta,", "from_tables(beta, np.sqrt(1.0 - beta),"),
     ("_arrays", "sums.append(total + correction)", "sums.append(float(term))"),
     ("schedules/tables", "- table[1:]) / table[:-1]", "- table[1:]) / table[1:] / 10", TABLE),
-    ("schedules/tables", "np.log(table), 1.0 - table)", "np.log(table), 1.0 - table**2)", TABLE),
+    ("schedules/tables", "log_alpha_bar, 1.0 - table)", "log_alpha_bar, 1.0 - table**2)", TABLE),
     (
         "forward",
         "signal = cast(schedule.sqrt_alpha_bar[t]",
@@ -120,7 +120,7 @@ MUTATIONS = [
     ),
     (
         "elbo",
-        "return -kl_isotropic_unchecked(mean, variance, xp",
+        "return 0.0 - kl_isotropic_unchecked(mean, variance, xp",
         "return kl_isotropic_unchecked(mean, variance, xp",
     ),
     (
@@ -164,9 +164,9 @@ MUTATIONS = [
         "normal_log_density(x0, mean, variance)",
         "normal_log_density(x0, mean, variance**0.5)",
     ),
-    ("samplers", "math.sqrt(variances[t]) * z", "variances[t] * z"),
+    ("samplers", "math.sqrt(variances[t]) * _draw", "variances[t] * _draw"),
     ("samplers", "if t > 1:", "if t > 0:"),
-    ("samplers", "range(T, 0, -1)", "range(T, 1, -1)"),
+    ("samplers", "in times[:0:-1]", "in times[:1:-1]"),
     ("_arrays", "xp.sum(x, axis=tuple(", "xp.mean(x, axis=tuple("),
 ]
 

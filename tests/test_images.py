@@ -1,6 +1,7 @@
 """Images of integer levels: files good and bad, splits, scales, and the chain's first step."""
 
 import io
+import math
 import os
 import pickle
 import subprocess
@@ -11,11 +12,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from ddpm_np.data import files as array_files
 from ddpm_np.data.files import DataError, read_array
-from ddpm_np.data.images import ImageData, check_data, digits, load_images, scale, split, to_levels
+from ddpm_np.data.images import (
+    ImageData,
+    check_data,
+    dequantise,
+    digits,
+    load_images,
+    log_bin_volume,
+    scale,
+    split,
+    to_levels,
+)
 from ddpm_np.decoders import discretised_gaussian
+from ddpm_np.elbo import bits_per_dim
 from ddpm_np.schedules import cosine_schedule, linear_schedule, merge_first_steps
 
 IMAGES = np.random.default_rng(0).integers(0, 17, (80, 4, 6)).astype(np.uint8)
@@ -476,3 +489,51 @@ def test_nothing_is_merged_where_noise_starts_high():
     assert merge_first_steps(schedule, (first + second) / 2).T == schedule.T - 1
     with pytest.raises(ValueError, match="no step is left"):
         merge_first_steps(schedule, 0.9)
+
+
+# --- dequantisation -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_dequantised_levels_fill_their_bins_and_no_more(levels):
+    images, width = np.arange(levels), 2.0 / (levels - 1)
+    low, high = (dequantise(images, levels, np.full(levels, u)) for u in (0.0, 1.0 - 2.0**-53))
+    np.testing.assert_allclose(low, scale(images, levels) - width / 2, rtol=0.0, atol=1e-15)
+    np.testing.assert_allclose(low[1:], high[:-1], rtol=0.0, atol=1e-15)
+    u = np.random.default_rng(0).uniform(0.001, 0.999, (50, levels))  # float32 rounds by 1e-5 levels
+    x = dequantise(np.broadcast_to(images, u.shape), levels, u, "float32")
+    assert x.dtype == np.float32
+    np.testing.assert_array_equal(to_levels(x, levels), np.broadcast_to(images, u.shape))
+
+
+def test_256_equal_levels_cost_8_bits_dequantised():
+    """Their density is 1 / volume of the whole grid, 256 bins a dimension."""
+    d, levels = 12, 256
+    log_p = -d * math.log(levels * 2.0 / (levels - 1))
+    assert bits_per_dim(-(log_p + log_bin_volume(levels, d)), d) == pytest.approx(8.0, rel=1e-14)
+    assert bits_per_dim(-log_bin_volume(levels, d), d) == pytest.approx(math.log2(127.5), rel=1e-14)
+
+
+def test_dequantised_densities_bound_the_mass_of_a_bin():
+    """E[log p(x)] + log(volume) <= log(E[p(x)] volume) = log P(k), by quadrature."""
+    levels, nodes, weights = 5, *np.polynomial.legendre.leggauss(40)
+    u, weights = np.broadcast_to((nodes[:, None] + 1.0) / 2.0, (40, levels)), weights / 2.0
+    x = dequantise(np.broadcast_to(np.arange(levels), u.shape), levels, u)
+    p, volume = scipy.stats.norm(0.1, 0.4), math.exp(log_bin_volume(levels, 1))
+    edges = scale(np.arange(levels + 1) - 0.5, levels)
+    mass = np.diff(p.cdf(edges))
+    np.testing.assert_allclose(weights @ p.pdf(x) * volume, mass, rtol=1e-12)
+    assert np.all(weights @ p.logpdf(x) + math.log(volume) < np.log(mass))
+
+
+@pytest.mark.parametrize(
+    ("uniforms", "message"),
+    [
+        (np.zeros((80, 4)), r"uniforms must have the shape of images, \(80, 4, 6\), got \(80, 4\)"),
+        (np.ones(IMAGES.shape), r"uniforms must lie in \[0, 1\)"),
+        (np.full(IMAGES.shape, np.nan), r"uniforms must lie in \[0, 1\)"),
+    ],
+)
+def test_bad_uniforms_are_one_sentence(uniforms, message):
+    with pytest.raises(ValueError, match=message):
+        dequantise(IMAGES, 17, uniforms)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ddpm_np as ddpm
-from ddpm_np import decoders, elbo, exact, samplers, training
+from ddpm_np import decoders, elbo, exact, flow, samplers, training
 from ddpm_np.exact import eight_gaussians_exact, swiss_roll_exact
 from ddpm_np.guidance import clipped, guided
 from ddpm_np.nn import Adam, ConvDenoiser, MLPDenoiser, UNet, constant_rate
@@ -47,7 +47,8 @@ def waits(monkeypatch):
         monkeypatch.setitem(module if isinstance(module, dict) else vars(module), name, note)
 
     place(samplers, "check_finite")
-    place(samplers, "_check_steps")
+    place(samplers, "first_failure")
+    place(flow, "first_failure")
     place(elbo, "check_finite")
     place(elbo, "warn_of_prior")
     place(decoders, "bool", False)
@@ -124,7 +125,16 @@ def test_sampling_waits_only_to_look_at_its_ends(waits, name, target):
     samplers.ancestral_sample(
         SCHEDULE, predictor_of(name), x_T, noise=lambda t: x_T, sigma2=SIGMA2, target=target
     )
-    assert waits == ["check_finite", "_check_steps"]
+    assert waits == ["check_finite", "first_failure"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("by", ["vjp", "differences"])
+def test_the_flows_likelihood_waits_only_to_look_at_its_ends(waits, by, target):
+    x0, network = asarray(np.zeros((BATCH, 2))), predictor_of("MLP")
+    predict = network if by == "vjp" else lambda x_t, t: network(x_t, t)
+    ddpm.flow_log_likelihood(SCHEDULE, predict, x0, target=target)
+    assert waits == ["check_finite", "first_failure"]
 
 
 def test_guidance_and_clipping_do_not_wait(waits):
@@ -133,7 +143,7 @@ def test_guidance_and_clipping_do_not_wait(waits):
     samplers.ancestral_sample(
         SCHEDULE, predict, x_T, noise=lambda t: x_T, sigma2=SIGMA2, target="x0", trajectory=True
     )
-    assert waits == ["check_finite", "_check_steps"]
+    assert waits == ["check_finite", "first_failure"]
 
 
 @pytest.mark.parametrize("target", TARGETS)

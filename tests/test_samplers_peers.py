@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from ddpm_np.samplers import ddim_sample, dpm_solver_sample, heun_sample
-from ddpm_np.schedules import linear_schedule, schedule_from_alpha_bar, trailing_times, uniform_times
+from ddpm_np.schedules import (
+    linear_schedule,
+    schedule_from_alpha_bar,
+    trailing_times,
+    uniform_times,
+    zero_terminal_snr,
+)
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -121,3 +127,22 @@ def test_their_heun_visits_times_between_ours():
     theirs.set_timesteps(50)
     times = theirs.timesteps.numpy()
     assert np.max(np.abs(times - np.round(times))) > 0.4
+
+
+def test_zero_terminal_snr():
+    """Their betas from differences of float64 products, good to a few 1e-14."""
+    theirs = diffusers.schedulers.scheduling_ddim.rescale_zero_terminal_snr
+    betas = theirs(torch.asarray(linear_schedule(T).beta[1:])).numpy()
+    ours = zero_terminal_snr(linear_schedule(T)).beta[1:]
+    np.testing.assert_allclose(ours, betas, rtol=0.0, atol=1e-13)
+
+
+@pytest.mark.parametrize("target", ["x0", "v"])
+def test_ddim_from_zero_terminal_snr(target):
+    settings = {"clip_sample": False, "prediction_type": NAMES[target], "rescale_betas_zero_snr": True}
+    theirs = diffusers.DDIMScheduler(**COMMON, **settings, timestep_spacing="trailing")
+    schedule, times = tables(theirs), trailing_times(T, 20)
+    assert schedule.alpha_bar[-1] == 0.0
+    assert_close(
+        walk(theirs, 20, X_T), ddim_sample(schedule, network, X_T, times=times, target=target), 20
+    )

@@ -348,10 +348,17 @@ def test_endpoints_out_of_range(make, name, value):
         (bad(log_snr_schedule, 5, 0.8, 0.6), ValueError, "noise^2 + signal^2 must be below 1"),
         (bad(scaled_linear_schedule, 20), ValueError, "T must exceed 20 for beta_T = 0.02, got 20"),
         (
-            bad(schedule_from_beta, [0.1, 1.0]),
+            bad(schedule_from_beta, [0.1, 1.0, 0.1]),
             ValueError,
-            "beta must lie strictly between 0 and 1, got beta[1] = 1",
+            "beta must lie strictly between 0 and 1, but for the last entry, which may be 1, "
+            "got beta[1] = 1",
         ),
+        (
+            bad(schedule_from_beta, [0.1, 1.0, 1.0]),
+            ValueError,
+            "but for the last entry, which may be 1, got beta[1] = 1",
+        ),
+        (bad(schedule_from_beta, [0.1, 1.1]), ValueError, "between 0 and 1, got beta[1] = 1.1"),
         (
             bad(schedule_from_beta, [0.0, 0.1]),
             ValueError,
@@ -376,22 +383,16 @@ def test_endpoints_out_of_range(make, name, value):
         (
             bad(schedule_from_alpha_bar, [1.0, 0.5, 0.5]),
             ValueError,
-            "alpha_bar must decrease strictly and stay above 0, got alpha_bar[1] = 0.5, "
-            "alpha_bar[2] = 0.5",
-        ),
-        (
-            bad(schedule_from_alpha_bar, [1.0, 0.5, 0.0]),
-            ValueError,
-            "alpha_bar must decrease strictly and stay above 0, got alpha_bar[1] = 0.5, "
-            "alpha_bar[2] = 0",
+            "alpha_bar must decrease strictly and stay above 0 up to t = T - 1, "
+            "got alpha_bar[1] = 0.5, alpha_bar[2] = 0.5",
         ),
         (bad(schedule_from_alpha_bar, [1.0, math.nan]), ValueError, "alpha_bar must decrease strictly"),
         (bad(schedule_from_alpha_bar, [1.0, math.inf]), ValueError, "alpha_bar must decrease strictly"),
         (
             bad(schedule_from_alpha_bar, [1.0, 0.5, 0.0, 0.0]),
             ValueError,
-            "alpha_bar must decrease strictly and stay above 0, got alpha_bar[1] = 0.5, "
-            "alpha_bar[2] = 0",
+            "alpha_bar must decrease strictly and stay above 0 up to t = T - 1, "
+            "got alpha_bar[1] = 0.5, alpha_bar[2] = 0",
         ),
         (
             bad(schedule_from_alpha_bar, [1.0, 1e-20]),
@@ -420,7 +421,12 @@ def test_endpoints_out_of_range(make, name, value):
         (
             bad(log_snr_schedule, 10, 0.1, 1e-200),
             ValueError,
-            "noise = 0.1 or signal = 1e-200 is too small for T = 10 in float64: alpha_bar must",
+            "noise = 0.1 or signal = 1e-200 is too small for T = 10 in float64: alpha_bar",
+        ),
+        (
+            bad(log_snr_schedule, 2, 0.1, 1e-200),
+            ValueError,
+            "noise = 0.1 or signal = 1e-200 is too small for T = 2 in float64: alpha_bar[T] underflows",
         ),
         (bad(schedule_from_alpha_bar, "1"), TypeError, "alpha_bar must be a non-empty sequence"),
     ],

@@ -32,7 +32,7 @@ TINY = {
     "--backend": "numpy",
 }
 FILES = {"checkpoint.npz", "metrics.jsonl", "summary.json"}
-PICTURES = {"samples.png", "trajectory.png", "elbo.png", "loss.png", "schedule.png"}
+PICTURES = {"samples.png", "trajectory.png", "elbo.png", "budget.png", "loss.png", "schedule.png"}
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -146,7 +146,12 @@ def test_a_run_writes_its_files_and_says_what_it_does(finished):
     assert result.stderr == ""
     said = result.stdout
     assert said.startswith("backend: numpy on cpu\n")
-    for text in ("training: step 30 of 30, loss ", "50 points over 25 steps", "gap of the oracle"):
+    for text in (
+        "training: step 30 of 30, loss ",
+        "50 points over 25 steps",
+        "gap of the oracle",
+        "each nat of the gap",
+    ):
         assert text in said
     assert said.endswith(f"everything is in {out}\n")
 
@@ -172,6 +177,12 @@ def test_the_summary_has_every_key_and_its_nats_add_up(finished):
     assert 0 < summary["oracle_gap"] < summary["gap"]
     assert summary["excess_gap"] == pytest.approx(summary["gap"] - summary["oracle_gap"], abs=1e-9)
     assert 0 < summary["sliced_w2_floor"] < summary["sliced_w2"]
+    budget = summary["budget"]
+    assert [*budget] == ["start", "steps", "variance", "network", "gap", "sum"]
+    parts = sum(budget[name]["total"] for name in ("start", "steps", "variance", "network"))
+    assert budget["sum"]["total"] == pytest.approx(parts, abs=1e-9)
+    error = np.hypot(budget["sum"]["se"], budget["gap"]["se"])
+    assert abs(budget["sum"]["total"] - budget["gap"]["total"]) < 4.0 * error
     assert (summary["backend"], summary["steps"], summary["seed"]) == ("numpy", 30, 0)
     assert summary["steps_per_second"] > 0
 

@@ -122,6 +122,43 @@ def gaussian_mmd(
     return squared if unbiased else max(0.0, squared)
 
 
+def knn_kl(x: Samples, y: Samples, *, k: int = 5) -> float:
+    """Estimate KL(p || q) from draws x of p and y of q, by nearest neighbours, in nats.
+
+        KL = d * mean over i of log(nu[i] / rho[i]) + log(m / (n - 1))
+
+    Wang, Kulkarni & Verdu 2009 (IEEE Transactions on Information Theory 55, 2392). rho[i] is
+    the distance from x[i] to its kth neighbour among the other x, nu[i] to its kth among y, where
+    a distance is the largest difference of a coordinate. The estimate is consistent for any k, but no
+    distance: for equal laws it falls below 0 about half the time, and at the edges of a density it is
+    biased. Log 2 nats are a bit.
+
+    Parameters
+    ----------
+    x : array, shape (n, d)
+    y : array, shape (m, d)
+    k : int
+        Below n, and at most m.
+
+    Raises
+    ------
+    ValueError
+        Also if more than k points of x, or k of y and one of x, coincide.
+    """
+    from scipy.spatial import cKDTree
+
+    x, y, _ = _in_units(*_check_pair(x, y))
+    if len(x) < 2:
+        raise ValueError(f"x must have at least two points, got {len(x)}")
+    k = check_integer("k", k, 1, min(len(x) - 1, len(y)))
+    rho = cKDTree(x).query(x, [k + 1], p=math.inf)[0]  # the first is the point itself
+    nu = cKDTree(y).query(x, [k], p=math.inf)[0]
+    if not (np.all(rho > 0.0) and np.all(nu > 0.0)):
+        raise ValueError(f"x and y must not repeat a point k = {k} times: these have no density there")
+    ratio = float(np.mean(np.log(nu) - np.log(rho)))
+    return x.shape[1] * ratio + math.log(len(y) / (len(x) - 1))
+
+
 def _squared_w2(x: Samples, y: Samples) -> Table:
     """Squared 2-Wasserstein distance of samples on a line, for each row: (P, n), (P, m) to (P,)."""
     x, y = np.sort(x, axis=1), np.sort(y, axis=1)

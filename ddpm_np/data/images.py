@@ -1,5 +1,6 @@
 """Images of integer levels: loaded, checked, split, and scaled for the network and back."""
 
+import math
 import os
 import zlib
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._checks import check_choice, check_integer
+from ddpm_np._checks import as_floats, check_choice, check_integer
 from ddpm_np.data.files import MOST_BYTES, DataError, read_array
 from ddpm_np.randomness import DATA, generator
 
@@ -69,7 +70,7 @@ def split(n: int) -> Split:
     return Split(order[2 * part :], order[part : 2 * part], order[:part])
 
 
-def scale(images: NDArray[np.integer[Any]], levels: int, dtype: str = "float64") -> NDArray[Any]:
+def scale(images: NDArray[Any], levels: int, dtype: str = "float64") -> NDArray[Any]:
     """Bring levels 0..levels-1 to [-1, 1], the grid of ``discretised_gaussian(levels)``.
 
     x = 2 k / (levels - 1) - 1
@@ -84,6 +85,35 @@ def to_levels(x: NDArray[Any], levels: int) -> NDArray[np.int64]:
     top = check_integer("levels", levels, 2, 2**16) - 1
     k = np.rint((np.asarray(x, dtype=np.float64) + 1.0) * (top / 2.0))
     return np.clip(k, 0, top).astype(np.int64)
+
+
+def dequantise(
+    images: NDArray[np.integer[Any]], levels: int, uniforms: NDArray[Any], dtype: str = "float64"
+) -> NDArray[Any]:
+    """Spread levels evenly over the bins around them, for models with a density; then scale them.
+
+        x = scale(k + u - 1/2),  u = uniforms in [0, 1), of the shape of the images
+        log P(k) >= E[log p(x)] + d log(2 / (levels - 1)),  P(k) the mass that p has in the bin of k
+
+    by Jensen's inequality, with :func:`log_bin_volume` for the last term. :func:`to_levels` is the
+    inverse.
+    """
+    u = as_floats("uniforms", uniforms)
+    if u.shape != np.shape(images):
+        raise ValueError(f"uniforms must have the shape of images, {np.shape(images)}, got {u.shape}")
+    if not np.all((u >= 0.0) & (u < 1.0)):
+        raise ValueError("uniforms must lie in [0, 1)")
+    return scale(images + (u - 0.5), levels, dtype)
+
+
+def log_bin_volume(levels: int, dimensions: int) -> float:
+    """Log of the volume of the bin of one level in each of d dimensions, on the grid of :func:`scale`.
+
+    Added to a log-density it makes a log-probability: of 256 levels, it costs log2(127.5) = 6.994 bits
+    per dimension.
+    """
+    top = check_integer("levels", levels, 2, 2**16) - 1
+    return check_integer("dimensions", dimensions, 1) * math.log(2.0 / top)
 
 
 # --- where images come from ---------------------------------------------------------------

@@ -22,7 +22,7 @@ from ddpm_np._arrays import (
     check_finite,
     sum_features,
 )
-from ddpm_np._checks import check_callable, check_choice
+from ddpm_np._checks import check_callable
 from ddpm_np.decoders import Decoder
 from ddpm_np.elbo import Elbo, prior_term
 from ddpm_np.forward import q_sample
@@ -30,7 +30,7 @@ from ddpm_np.losses import loss_constant, mean_loss_weight
 from ddpm_np.posterior import q_posterior_mean_unchecked
 from ddpm_np.reverse import check_predictor, check_variances, model_mean_unchecked
 from ddpm_np.schedules import Schedule, check_schedule
-from ddpm_np.targets import TARGETS, Target
+from ddpm_np.targets import Target, check_target
 
 
 class StepErrors(NamedTuple):
@@ -69,7 +69,7 @@ def step_errors(
     """
     T = check_schedule(schedule).T
     check_predictor(schedule, predict)
-    check_choice("target", target, TARGETS)
+    check_target(schedule, target)
     functions = {"predict": predict, "noise": noise, "asarray": asarray, "to_numpy": to_numpy}
     for name, function in functions.items():
         check_callable(name, function)

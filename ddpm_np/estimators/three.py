@@ -31,14 +31,14 @@ from ddpm_np._arrays import (
     noise_function,
     sum_features,
 )
-from ddpm_np._checks import check_callable, check_choice, check_integer
+from ddpm_np._checks import check_callable, check_integer
 from ddpm_np.decoders import Decoder, gaussian_decoder
 from ddpm_np.forward import q_sample_unchecked, q_step, q_step_moments
 from ddpm_np.gaussians import LOG_2PI, kl_isotropic_unchecked, normal_log_density
 from ddpm_np.posterior import q_posterior_mean_unchecked
 from ddpm_np.reverse import check_predictor, check_variances, model_mean_unchecked
 from ddpm_np.schedules import Schedule, at, check_schedule
-from ddpm_np.targets import TARGETS, Target
+from ddpm_np.targets import Target, check_target
 
 
 def t_sample_estimate(
@@ -218,7 +218,7 @@ class _Model:
 
     def __post_init__(self) -> None:
         check_predictor(self.schedule, self.predict)
-        check_choice("target", self.target, TARGETS)
+        check_target(self.schedule, self.target)
         check_callable("decoder", self.decoder)
         object.__setattr__(self, "sigma2", check_variances(self.sigma2, self.schedule.T))
 

@@ -23,20 +23,21 @@ from ddpm_np._arrays import (
     Noise,
     Predictor,
     Table,
-    array_namespace,
+    ask,
     check_arrays,
     check_finite,
+    from_1,
     noise_function,
     to_host,
 )
-from ddpm_np._checks import as_floats, check_callable, check_choice, describe
+from ddpm_np._checks import as_floats, check_callable, describe
 from ddpm_np.decoders import Decoder
 from ddpm_np.estimators.step_errors import StepErrors, check_errors
 from ddpm_np.forward import q_sample_unchecked
-from ddpm_np.losses import eps_loss_weight
+from ddpm_np.losses import bound_weight, eps_loss_weight
 from ddpm_np.reverse import check_predictor
-from ddpm_np.schedules import Schedule, check_schedule
-from ddpm_np.targets import TARGETS, Target, predicted_eps
+from ddpm_np.schedules import Schedule, check_eps, check_schedule
+from ddpm_np.targets import Target, check_target, predicted_eps, training_target_unchecked
 
 
 def variance_from_eps_error(schedule: Schedule, error: Table) -> Table:
@@ -47,7 +48,8 @@ def variance_from_eps_error(schedule: Schedule, error: Table) -> Table:
 
     The factor turns an error of eps into one of the mean, M2 (34). From ``error = 0``, the noise
     known, to ``error = 1``, nothing known, this runs from beta_tilde[t] (25) to beta[t] / alpha[t].
-    Entry 1 is 0, hence not a valid variance, if error[1] is 0. For data N(0, s2 I) and the best denoiser
+    Entry 1 is 0, hence not a valid variance, if error[1] is 0. Refused if alpha_bar[T] = 0, where an
+    error of eps says nothing about the mean. For data N(0, s2 I) and the best denoiser
     error = alpha_bar s2 / (alpha_bar s2 + 1 - alpha_bar).
     """
     T = check_schedule(schedule).T
@@ -70,8 +72,17 @@ def optimal_variance(
 
     sigma2[t] = beta_tilde[t] + E||mu_tilde - mu_theta||^2 / d
     """
-    error = _mean_squares(schedule, predict, x0, noise, target, lambda eps, eps_theta: eps - eps_theta)
-    return variance_from_eps_error(schedule, error)
+
+    def error(t: int, x_t: Array, eps: Array) -> Array:
+        truth = training_target_unchecked(schedule, x0, t, eps, target)
+        return truth - ask(predict, x_t, t)
+
+    squares = _mean_squares(schedule, predict, x0, noise, target, error)
+    # Half the squared ratio of the errors of the mean and of the target is its weight at sigma2 = 1.
+    t, one = np.arange(1, schedule.T + 1), np.ones(schedule.T + 1)
+    return schedule.posterior_variance + from_1(
+        2.0 * bound_weight(schedule, t, one, target) * squares[1:]
+    )
 
 
 def analytic_dpm_variance(
@@ -86,9 +97,14 @@ def analytic_dpm_variance(
     E||eps - eps_theta||^2 = d - E||eps_theta||^2, so eps need not be known. For any other
     denoiser the best variance is :func:`optimal_variance`, not this. As in the paper, the second term is
     never below 0. Raises ValueError if E||eps_theta||^2 / d >= 1 at t = 1, where beta_tilde is 0 and no
-    positive variance is left.
+    positive variance is left. Refused if alpha_bar[T] = 0, as :func:`variance_from_eps_error` is.
     """
-    known = _mean_squares(schedule, predict, x0, noise, target, lambda _, eps_theta: eps_theta)
+    check_eps(schedule, check_schedule(schedule).T)
+
+    def eps_theta(t: int, x_t: Array, _: Array) -> Array:
+        return predicted_eps(schedule, x_t, t, predict(x_t, t), target)
+
+    known = _mean_squares(schedule, predict, x0, noise, target, eps_theta)
     if known[1] >= 1.0:
         raise ValueError(
             "predict must have a mean square below 1 at t = 1, as E[eps | x_t] has, "
@@ -129,13 +145,12 @@ def _mean_squares(
     x0: Array,
     noise: Noise,
     target: Target,
-    part: Callable[[Array, Array], Array],
+    part: Callable[[int, Array, Array], Array],
 ) -> Table:
-    """Mean square over examples and coordinates of part(eps, eps_theta), for each t."""
+    """Mean square over examples and coordinates of part(t, x_t, eps), for each t."""
     T = check_schedule(schedule).T
     check_predictor(schedule, predict)
-    check_choice("target", target, TARGETS)
-    check_callable("predict", predict)
+    check_target(schedule, target)
     xp = check_arrays(x0=x0)
     check_finite("x0", x0)
     draw = noise_function(noise, x0, T)
@@ -143,6 +158,5 @@ def _mean_squares(
     for t in range(1, T + 1):
         eps = draw(t)
         x_t = q_sample_unchecked(schedule, x0, t, eps)
-        eps_theta = predicted_eps(schedule, x_t, t, predict(x_t, t), target)
-        means.append(xp.mean(part(eps, eps_theta) ** 2))
-    return np.concatenate([[0.0], to_host(array_namespace(x0).stack(means))])
+        means.append(xp.mean(part(t, x_t, eps) ** 2))
+    return np.concatenate([[0.0], to_host(xp.stack(means))])

@@ -20,7 +20,8 @@ def weigh_means(
     log_total : array, shape (B,)
         log(sum over k of exp(l[b, k])).
     centre : array, shape (B, d)
-        E[mean | x], the average of ``means`` with weights softmax(l).
+        E[mean | x], the average of ``means`` with weights softmax(l). Columns of ``means`` beyond
+        those of x are averaged too, but not compared.
     """
     xp, where = array_namespace(x), {"dtype": x.dtype, "device": device(x)}
     d = x.shape[1]

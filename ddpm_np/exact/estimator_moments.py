@@ -10,7 +10,7 @@ from ddpm_np.estimators.three import posterior_entropy
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.losses import loss_constant
 from ddpm_np.reverse import check_variances
-from ddpm_np.schedules import Schedule, check_schedule
+from ddpm_np.schedules import Schedule, check_eps, check_schedule
 
 
 class Moments(NamedTuple):
@@ -54,6 +54,7 @@ def linear_gaussian_moments(
         If an argument does not fit.
     """
     T = check_schedule(schedule).T
+    check_eps(schedule, T)
     check_arrays(x0=x0)
     variance = check_variances(sigma2, T)
     c = as_floats("slope", slope)

@@ -9,18 +9,20 @@ integer array of shape (B,). Tables are host float64. Anything else raises TypeE
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_np._arrays import Array, Samples, Table, check_arrays, check_times, coefficient
-from ddpm_np._checks import check_integer, check_real
+from ddpm_np._arrays import Array, Samples, Table, check_arrays, check_finite, check_times, coefficient
+from ddpm_np._checks import check_integer, check_real, describe
 from ddpm_np.data import toy as data
 from ddpm_np.data.toy import Seed, as_generator
 from ddpm_np.exact._gaussian import finite_array
 from ddpm_np.exact._quadrature import cells_around
+from ddpm_np.exact._quantiles import keep_quantiles
 from ddpm_np.exact._weigh import weigh_means
 from ddpm_np.gaussians import LOG_2PI
 from ddpm_np.schedules import Schedule, check_schedule
@@ -143,6 +145,21 @@ class IsotropicMixture:
         scale = coefficient(schedule.sqrt_one_minus_alpha_bar[t] / variance, x_t)
         return scale * (x_t - coefficient(signal, x_t) * centre)
 
+    def flow(self, schedule: Schedule, x_T: Samples) -> Samples:
+        """Where the probability flow takes x_T, if it follows the exact score down to t = 0.
+
+            F_0(x_0) = F_T(x_T),  F_t the distribution function of x_t,  d = 1
+            x_0 = m + std / std_T * (x_T - sqrt(alpha_bar[T]) * m),  one component, any d
+
+        x_T is a NumPy array, shape (B, d); the result is float64. Quantiles are kept to rounding, by the
+        logarithm of the smaller tail; what rounding there does to x_0 is divided by its density.
+        """
+        return self._transport(self.diffused(schedule, check_schedule(schedule).T), self, x_T=x_T)
+
+    def flow_inverse(self, schedule: Schedule, x0: Samples) -> Samples:
+        """The x_T from which :meth:`flow` leads to x0; as there."""
+        return self._transport(self, self.diffused(schedule, check_schedule(schedule).T), x0=x0)
+
     def entropy(self, *, nodes: int = 10) -> float:
         """Differential entropy, -E[log p(x)], in nats, by quadrature; d <= 2.
 
@@ -150,21 +167,53 @@ class IsotropicMixture:
         the means; the density in a cell is summed over the means near it. There are ``nodes`` per
         cell and axis, >= 2; the default is converged to about 1e-11.
         """
+        cells = self._cells("entropy", nodes)
+        total = -sum(float(np.sum(p * log_p)) for p, log_p, _ in cells)
+        return total + self.d * math.log(self.std)
+
+    def fisher_information(self, *, nodes: int = 10) -> float:
+        """Mean square of the score, E||score(x)||^2, by quadrature; as :meth:`entropy`."""
+        cells = self._cells("fisher_information", nodes)
+        return sum(float(np.sum(p[:, None] * score**2)) for p, _, score in cells) / self.std**2
+
+    def _cells(self, name: str, nodes: int) -> Iterator[tuple[Table, Table, Samples]]:
+        """In blocks that cover the law: probabilities, log-densities and scores of x / std."""
         nodes = check_integer("nodes", nodes, 2)
         if self.d > 2:
             raise ValueError(
-                f"entropy is computed by quadrature for d = 1 and d = 2 only, got d = {self.d}"
+                f"{name} is computed by quadrature for d = 1 and d = 2 only, got d = {self.d}"
             )
         means, log_weights = self.means / self.std, np.log(self.weights)
-        total = 0.0
         for x, volume in cells_around(means, REACH, nodes):
             # A cell is there because of a mean at most REACH + sqrt(d) away, so one is near.
             low, high = x.min(axis=0) - REACH - 2, x.max(axis=0) + REACH + 2
             near = np.all((means > low) & (means < high), axis=1)
-            log_p, _ = weigh_means(x, log_weights[near], means[near], 1.0, 1.0)
+            log_p, centre = weigh_means(x, log_weights[near], means[near], 1.0, 1.0)
             log_p -= 0.5 * self.d * LOG_2PI
-            total -= float(np.sum(volume * np.exp(log_p) * log_p))
-        return total + self.d * math.log(self.std)
+            yield volume * np.exp(log_p), log_p, centre - x
+
+    def _transport(
+        self, source: "IsotropicMixture", target: "IsotropicMixture", **given: Samples
+    ) -> Samples:
+        """Map that keeps quantiles, from one law to another with the same weights."""
+        self._check(**given)
+        ((name, x),) = given.items()
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"{name} must be a NumPy array, got {describe(x)}")
+        check_finite(name, x)
+        if len(self.weights) == 1:
+            return target.means + target.std / source.std * (x - source.means)
+        if self.d > 1:
+            raise ValueError(
+                "the flow of a mixture is known for d = 1, or for one component, "
+                f"got d = {self.d} and {len(self.weights)} components"
+            )
+        if not np.max(np.abs(x)) < LARGEST_STD * source.std:
+            raise ValueError(
+                f"{name} must lie within 1e150 standard deviations, got {np.max(np.abs(x)):g}"
+            )
+        ends = (source.means[:, 0], source.std), (target.means[:, 0], target.std)
+        return keep_quantiles(x[:, 0].astype(np.float64), self.weights, *ends)[:, None]
 
     def _variance(self, schedule: Schedule, t: int | NDArray[np.integer[Any]]) -> Table:
         """Variance of x_t around its mean sqrt(alpha_bar[t]) m_k, M2 (37)."""

@@ -19,6 +19,7 @@ from ddpm_np.identities.forms import (
     vae_residual,
     x0_form_residual,
 )
+from ddpm_np.identities.information import entropy_from_mmse
 from ddpm_np.identities.terms import (
     bits_per_dim_residual,
     elbo_decomposition_residual,
@@ -39,6 +40,7 @@ __all__ = [
     "decomposition_residual",
     "elbo_decomposition_residual",
     "elbo_decomposition_scores",
+    "entropy_from_mmse",
     "eps_form_residual",
     "expanded_residual",
     "gauss_hermite",

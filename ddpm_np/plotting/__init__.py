@@ -1,5 +1,6 @@
-"""Pictures of points and of images."""
+"""Pictures of points, of images and of budgets."""
 
+from ddpm_np.plotting.budgets import plot_budget
 from ddpm_np.plotting.points import (
     PALETTE,
     animate_reverse,
@@ -14,6 +15,7 @@ from ddpm_np.plotting.points import (
 __all__ = [
     "PALETTE",
     "animate_reverse",
+    "plot_budget",
     "plot_elbo",
     "plot_loss",
     "plot_samples",

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,24 +23,40 @@ TERMS_AT_A_TIME = 10_000_000
 
 
 def predictor(recipe: Recipe, flat_params: Array, ops: Ops, labels: Labels = None) -> Predictor:
-    """Make the network a callable (x_t, t) -> prediction, for the bound and the samplers.
+    """Make the network a callable (x_t, t) -> prediction, for the bound, the samplers and the flow.
 
     ``flat_params`` are those of a state, usually ``state.average``. Labels, for a denoiser that sees
     classes, are one for each example. Its attribute T is that of the recipe's schedule: the bound and
-    the samplers refuse another.
+    the samplers refuse another. Its attribute vjp gives products with the network's Jacobian, by its
+    backward, as :mod:`ddpm_np.flow` wants them.
     """
-    params, ops = recipe.layout.unravel(flat_params), forward_only(ops)
+    params, lean_ops = recipe.layout.unravel(flat_params), forward_only(ops)
+
+    def in_parts(part: Callable[[slice], Array], x: Array) -> Array:
+        parts = list(ops.in_parts(part, x.shape[0], math.prod(x.shape[1:-1])))
+        return parts[0] if len(parts) == 1 else array_namespace(x).concat(parts)
+
+    def forward(x_t: Array, t: Times, rows: slice, ops: Ops) -> tuple[Array, Any]:
+        times = t if isinstance(t, int) else t[rows]
+        own_labels = None if labels is None else labels[rows]
+        return recipe.denoiser.forward(params, x_t[rows, ...], times, ops, own_labels)
 
     def predict(x_t: Array, t: Times) -> Array:
+        return in_parts(lambda rows: forward(x_t, t, rows, lean_ops)[0], x_t)
+
+    def vjp(x_t: Array, t: Times) -> tuple[Array, Callable[[Array], Array]]:
+        caches: dict[int, Any] = {}
+
         def part(rows: slice) -> Array:
-            times = t if isinstance(t, int) else t[rows]
-            own_labels = None if labels is None else labels[rows]
-            prediction, _ = recipe.denoiser.forward(params, x_t[rows, ...], times, ops, own_labels)
+            prediction, caches[rows.start] = forward(x_t, t, rows, ops)
             return prediction
 
-        parts = list(ops.in_parts(part, x_t.shape[0], math.prod(x_t.shape[1:-1])))
-        return parts[0] if len(parts) == 1 else array_namespace(x_t).concat(parts)
+        def part_back(v: Array, rows: slice) -> Array:
+            return recipe.denoiser.backward(params, caches[rows.start], v[rows, ...], ops)[0]
 
+        return in_parts(part, x_t), lambda v: in_parts(partial(part_back, v), v)
+
+    predict.vjp = vjp  # type: ignore[attr-defined]
     return made_for(recipe.schedule.T, predict)
 
 

@@ -22,15 +22,18 @@ from ddpm_np.schedules.respacing import (
 from ddpm_np.schedules.tables import (
     Schedule,
     at,
+    check_eps,
     check_schedule,
     schedule_from_alpha_bar,
     schedule_from_beta,
 )
+from ddpm_np.schedules.zero_terminal import zero_terminal_snr
 
 __all__ = [
     "SCHEDULES",
     "Schedule",
     "at",
+    "check_eps",
     "check_schedule",
     "check_visits",
     "cosine_schedule",
@@ -47,4 +50,5 @@ __all__ = [
     "sigmoid_schedule",
     "trailing_times",
     "uniform_times",
+    "zero_terminal_snr",
 ]

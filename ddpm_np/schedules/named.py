@@ -89,6 +89,8 @@ def log_snr_schedule(T: int, noise: float, signal: float = 0.03) -> Schedule:
     with np.errstate(over="ignore"):  # to an alpha_bar of 0, which is refused
         alpha_bar = np.concatenate([[1.0], 1.0 / (1.0 + np.exp(-np.linspace(*ends, steps)))])
     try:
+        if alpha_bar[-1] == 0.0:
+            raise ValueError("alpha_bar[T] underflows to 0")
         return schedule_from_alpha_bar(alpha_bar)
     except ValueError as error:
         raise ValueError(

@@ -31,7 +31,7 @@ class Schedule:
     """The tables of one noise schedule, read-only; make one with the functions below."""
 
     beta: Table
-    """beta_t in (0, 1), the variance of one step, M2 (20); ``beta[0] == 0``."""
+    """beta_t in (0, 1), the variance of one step, M2 (20); ``beta[0] == 0``; beta_T may be 1."""
     alpha: Table
     """1 - beta_t."""
     alpha_bar: Table
@@ -108,14 +108,18 @@ def schedule_from_beta(beta: object) -> Schedule:
 
         log_alpha_bar[t] = sum over s = 1..t of log(1 - beta[s])
 
-    ``beta`` is a sequence of T numbers in (0, 1), without an entry for t = 0.
+    ``beta`` is a sequence of T numbers in (0, 1), without an entry for t = 0; the last may be 1, which
+    leaves nothing of x_0 in x_T (zero terminal SNR).
     """
     steps = as_table("beta", beta)
-    if not np.all((steps > 0.0) & (steps < 1.0)):
-        t = int(np.argmin((steps > 0.0) & (steps < 1.0)))
-        raise ValueError(f"beta must lie strictly between 0 and 1, got beta[{t}] = {steps[t]:g}")
+    last = int(steps[-1] == 1.0)
+    keeps = steps[: len(steps) - last]
+    if not np.all((keeps > 0.0) & (keeps < 1.0)):
+        t = int(np.argmin((keeps > 0.0) & (keeps < 1.0)))
+        but = ", but for the last entry, which may be 1" if keeps[t] == 1.0 else ""
+        raise ValueError(f"beta must lie strictly between 0 and 1{but}, got beta[{t}] = {steps[t]:g}")
     beta = np.concatenate([[0.0], steps])
-    log_alpha_bar = np.concatenate([[0.0], cumulative_sum(np.log1p(-steps))])
+    log_alpha_bar = np.concatenate([[0.0], cumulative_sum(np.log1p(-keeps)), [-np.inf] * last])
     one_minus_alpha_bar = -np.expm1(log_alpha_bar)
     one_minus_alpha_bar[:2] = beta[:2]  # 0, not -0; and beta_1 to the last bit: mu_tilde_1 is x_0
     return from_tables(beta, 1.0 - beta, np.exp(log_alpha_bar), log_alpha_bar, one_minus_alpha_bar)
@@ -126,7 +130,8 @@ def schedule_from_alpha_bar(alpha_bar: object) -> Schedule:
 
         beta[t] = 1 - alpha_bar[t] / alpha_bar[t - 1]
 
-    ``alpha_bar`` is a sequence of T + 1 numbers: exactly 1 at t = 0, then strictly decreasing and > 0.
+    ``alpha_bar`` is a sequence of T + 1 numbers: exactly 1 at t = 0, then strictly decreasing and > 0;
+    the last may be 0 (zero terminal SNR).
     """
     table = as_table("alpha_bar", alpha_bar)
     if table[0] != 1.0:
@@ -136,9 +141,12 @@ def schedule_from_alpha_bar(alpha_bar: object) -> Schedule:
     with np.errstate(divide="ignore", invalid="ignore"):  # what 0 and infinity leave is refused below
         # Neighbours within a factor of two subtract exactly, so beta keeps all its digits.
         beta = np.concatenate([[0.0], (table[:-1] - table[1:]) / table[:-1]])
-    if not np.all((beta[1:] > 0.0) & (beta[1:] < 1.0)):
-        t = 1 + int(np.argmin((beta[1:] > 0.0) & (beta[1:] < 1.0)))
-        before, now, rule = table[t - 1], table[t], "decrease strictly and stay above 0"
+        log_alpha_bar = np.log(table)
+    is_step = (beta[1:] > 0.0) & (beta[1:] < 1.0)
+    is_step[-1] |= table[-1] == 0.0 and table[-2] > 1e-290  # 0 by intent, not by underflow
+    if not np.all(is_step):
+        t = 1 + int(np.argmin(is_step))
+        before, now, rule = table[t - 1], table[t], "decrease strictly and stay above 0 up to t = T - 1"
         if 0.0 < now < before:
             rule = "keep more than 1e-16 of itself in each step, or beta rounds to 1"
         elif 0.0 <= now <= before < 1e-290:  # times any 1 - beta, that may be no normal number
@@ -148,7 +156,7 @@ def schedule_from_alpha_bar(alpha_bar: object) -> Schedule:
         )
     # Where beta is near 1, 1 - beta would have lost the digits of alpha.
     alpha = np.concatenate([[1.0], table[1:] / table[:-1]])
-    return from_tables(beta, alpha, table, np.log(table), 1.0 - table)
+    return from_tables(beta, alpha, table, log_alpha_bar, 1.0 - table)
 
 
 # --- the arguments of a formula -----------------------------------------------------------
@@ -174,6 +182,15 @@ def check_schedule(schedule: object) -> Schedule:
             f"schedule must be a ddpm_np.Schedule (linear_schedule(1000), say), got {describe(schedule)}"
         )
     return schedule
+
+
+def check_eps(schedule: Schedule, t: Times) -> None:
+    """Raise ValueError at T if nothing of x_0 is left there: x_T is eps, whatever x_0 is."""
+    if np.any(schedule.alpha[t] == 0.0):
+        raise ValueError(
+            f"eps says nothing of x_0 at t = T = {schedule.T}, where alpha_bar[T] = 0 and x_T is "
+            "nothing but noise: take x0, the mean or v there"
+        )
 
 
 def from_tables(

@@ -215,10 +215,11 @@ SPREAD = {"noise": 0.1}
 BY_PLACE: dict[str, dict[str, Any]] = {
     "data.baselines": OF_LEVELS,
     "data.baselines.histogram_log_prob": {"model": fit_histograms(LEVELS, 5, 1, 1.0, RNG)},
-    "data.distances": {"x": RNG.standard_normal((20, 2)), "y": RNG.standard_normal((30, 2))},
+    "data.distances": {"x": RNG.standard_normal((20, 2)), "y": RNG.standard_normal((30, 2)), "k": 3},
     "data.files": PATHS,
     "data.images": PATHS,
     "data.images.scale": {"images": IMAGES},
+    "data.images.dequantise": {"images": IMAGES, "uniforms": RNG.random(IMAGES.shape)},
     "data.normal_mixtures": {**OF_LEVELS, "model": fit_gaussian(LEVELS, 0.1), "z": LEVELS + 0.5},
     "data.toy": {**SPREAD, "u": np.array([5.0, 6.0])},
     "elbo.elbo_decomposition": {"noise": draw_noise},
@@ -226,9 +227,11 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "estimators.three.t_sample_estimate": {"noise": draw_noise},
     "estimators.times": {"probabilities": np.array([0.0, *[1 / T] * T])},
     "estimators.variances": {"noise": draw_noise},
+    "exact.budget": {"law": NoisyCurve(curve, 0.0, 1.5, 0.3), "n": 20},
     "exact.chains.LinearGaussianChain": STATISTICS,
     "exact.gaussian_data": STATISTICS,
     "exact.curves.NoisyCurve": {"low": 0.0, "high": 1.5},
+    "flow": {"signs": np.sign(X), "times": [2, 4, T], "prior": None, "divergence": None},
     "gaussians.kl_full": {
         **{"mean_1": STATISTICS["mean"], "cov_1": COVARIANCE},
         **{"mean_2": -STATISTICS["mean"], "cov_2": np.eye(2)},
@@ -263,6 +266,7 @@ BY_PLACE: dict[str, dict[str, Any]] = {
     "nn.optimizers.warmup": {"rate": constant_rate(1e-3)},
     "paths": {"mean": model_mean},
     "paths.draw_path": {"noise": draw_noise},
+    "plotting.budgets": {"parts": {"a": SIGMA2}, "start": 0.1, "gap": (0.3, 0.1)},
     "plotting.images": {**STRIPS, "images": PICTURES},
     "plotting.points": {
         "path": Path("a.gif"),
@@ -315,6 +319,8 @@ INSTANCES: dict[str, tuple[Any, Any]] = {
 # What comes back and can be called, and with what.
 THEN: dict[str, tuple[Any, ...]] = {
     "decoders.discretised_gaussian": (np.array([[0.5, -1.0], [0.0, 1.0], [-0.5, 0.0]]), X, 0.1),
+    "flow.exact_divergence": (X, 3),
+    "flow.hutchinson": (X, 3),
     "guidance.guided": (X, 3),
     "guidance.clipped": (X, 3),
     "hierarchy.diffusion_encoder": (X, 3),

@@ -19,3 +19,8 @@ def draw(seed: str, *shape: int, scale: float = 1.0) -> Any:
 def f32(x: Any) -> Any:
     """The nearest float32, or float32s, as float64."""
     return np.float64(np.float32(x)) if np.ndim(x) == 0 else np.asarray(x, np.float32).astype(float)
+
+
+def rounded(x: Any, bits: int) -> Any:
+    """The nearest multiples of 2^-bits, short to write down."""
+    return np.round(np.asarray(x) * 2.0**bits) / 2.0**bits

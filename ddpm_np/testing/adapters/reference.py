@@ -13,7 +13,7 @@ from ddpm_np.posterior import q_posterior
 from ddpm_np.reverse import VarianceKind, model_mean, reverse_variance
 from ddpm_np.samplers import ancestral_sample
 from ddpm_np.schedules import Schedule, linear_schedule
-from ddpm_np.targets import Target
+from ddpm_np.targets import Target, training_target
 from ddpm_np.testing.protocol import BatchPredict, Predict, Values
 
 
@@ -31,10 +31,13 @@ class Reference:
         By default ``linear_schedule(1000)``.
     variance : {"posterior", "beta", "unit"}
         Kind of sigma_t^2; see :func:`ddpm_np.reverse_variance`.
+    target : {"eps", "x0", "mean", "v"}
+        What ``predict`` returns; to be announced to the checker too.
     """
 
     schedule: Schedule = field(default_factory=_default_schedule)
     variance: VarianceKind = "posterior"
+    target: Target = "eps"
 
     @property
     def T(self) -> int:
@@ -77,7 +80,9 @@ class Reference:
     def sample(self, predict: Predict, x_T: Values, noise: Values) -> Array:
         """:func:`ddpm_np.ancestral_sample`."""
         sigma2 = reverse_variance(self.schedule, self.variance)
-        return ancestral_sample(self.schedule, predict, x_T, noise=lambda t: noise[t], sigma2=sigma2)
+        return ancestral_sample(
+            self.schedule, predict, x_T, noise=lambda t: noise[t], sigma2=sigma2, target=self.target
+        )
 
     def eps_loss_weight(self, t: int) -> float:
         """:func:`ddpm_np.eps_loss_weight`."""
@@ -105,10 +110,11 @@ class Reference:
         return float(np.exp(v * np.log(self.schedule.beta[t]) + (1.0 - v) * np.log(low)))
 
     def loss(self, predict: BatchPredict, x0: Values, rng: np.random.Generator) -> Array:
-        """:func:`ddpm_np.simple_loss` of the noise, Ho Algorithm 1."""
+        """:func:`ddpm_np.simple_loss`, Ho Algorithm 1."""
         t = rng.integers(1, self.T, len(x0), endpoint=True)
         noise = rng.standard_normal(x0.shape)
-        return simple_loss(noise, predict(q_sample(self.schedule, x0, t, noise), t))
+        truth = training_target(self.schedule, x0, t, noise, self.target)
+        return simple_loss(truth, predict(q_sample(self.schedule, x0, t, noise), t))
 
     def elbo_terms(self, predict: Predict, x0: Values, noise: Values) -> tuple[Array, Array, Array]:
         """:func:`ddpm_np.elbo_decomposition` with its Gaussian decoder."""
@@ -116,5 +122,7 @@ class Reference:
         with warnings.catch_warnings():
             # Short schedules are checked too; how good their prior is does not matter here.
             warnings.simplefilter("ignore", PriorWarning)
-            terms = elbo_decomposition(self.schedule, predict, x0, noise=noise, sigma2=sigma2)
+            terms = elbo_decomposition(
+                self.schedule, predict, x0, noise=noise, sigma2=sigma2, target=self.target
+            )
         return terms.L_T, terms.L, terms.L_0
