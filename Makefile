@@ -11,7 +11,7 @@ GPU  := $(filter cuda12 cuda13,$(CUDA))
 comma := ,
 DEMO_EXTRAS := numba$(if $(GPU),$(comma)$(GPU))
 # Without a GPU the CUDA kernels are still compiled, by NVRTC.
-TEST_EXTRAS := numba,test,data,$(or $(GPU),nvrtc)
+TEST_EXTRAS := numba,test,data,export,$(or $(GPU),nvrtc)
 
 JOBS ?= auto
 # The tests run side by side: one BLAS thread each.

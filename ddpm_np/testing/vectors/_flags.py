@@ -1,0 +1,75 @@
+"""What the flags of a case stand for: the mistake that it usually means if that case fails."""
+
+MEANINGS = {
+    # the errata of the documents, as docs/errata.md numbers them
+    "E1": "alpha_t is missing in the denominator of the weight, as (35) is printed (E1)",
+    "E2": "1 - alpha_bar stands without its square root, as M1 (19) is printed (E2)",
+    "E5": "alpha_bar is the product up to T, not up to t (E5)",
+    "E6": "the variance of a sum is made of squared means, not of variances (E6)",
+    "E8": "L_T is taken from the last step alone, not from x_0 (E8)",
+    "E9": "the last step is taken for t = 0, not t = 1 (E9)",
+    "E10": "the weight has alpha_bar for alpha, or lacks (1 - alpha)^2 (E10)",
+    "E11": "the first step, from x_0, is left out or treated apart (E11)",
+    # one quantity for another
+    "alpha-for-alpha_bar": "alpha is taken for alpha_bar",
+    "alpha_bar-for-alpha": "alpha_bar is taken for alpha",
+    "beta-for-alpha": "beta is taken for alpha",
+    "beta-for-beta_tilde": "beta is taken for beta_tilde, or the other way round",
+    "variance-for-std": "a variance is taken for a standard deviation, or the other way round",
+    "mean-for-sum": "a mean is taken for a sum, or the other way round, or over the wrong axes",
+    "swapped": "two arguments, coefficients or parts are swapped",
+    "target": "the network's prediction is taken for another target",
+    # slips of a formula
+    "root": "a square root is missing, or one too many",
+    "sign": "a sign is wrong",
+    "factor-2": "a factor of 2 is missing",
+    "off-by-one": "an index is off by one: times count from 1, tables from t = 0",
+    "scale": "a factor is missing or applied twice",
+    "constant": "an additive constant is missing",
+    "cancellation": "digits are lost in a difference of nearly equal numbers: use log1p and expm1",
+    "overflow": "an intermediate result overflows or underflows",
+    "float32": "tables are computed in float32: make them in float64, and cast the entries",
+    "order": "things are taken in the wrong order",
+    "bits": "the result is in bits, not in nats",
+    "kl-direction": "the divergence is the wrong way round",
+    "tails": "the tails of the distribution lose their digits",
+    "edges": "the bins at both ends are not open",
+    "clip": "a number is limited where it should not be, or is not where it should",
+    "rounding": "halves are rounded another way: to even",
+    # loops
+    "z-at-last-step": "noise is added in the last step, to t = 0",
+    "skips-last-step": "the loop ends before t = 1, or starts below T",
+    "ddim-eta": "eta enters wrongly: sigma is proportional to it, not sigma^2",
+    "respacing": "betas or alphas of the long chain are used for a step between visited times",
+    "times": "the network is asked at the time of the short chain, not of the long one",
+    # networks, channels last
+    "batch": "the examples of a batch see each other",
+    "bias-correction": "Adam's moments are not divided by 1 - beta^step, or step counts from 0",
+    "decoupled-decay": "weight decay goes through the moments, as L2 does, not beside them",
+    "embedding-frequency": "the frequencies of the embedding are others: 10000^(-(i - 1) / (size / 2))",
+    "embedding-order": "sines and cosines alternate, or the cosines come first",
+    "embedding-scale": "t is not scaled to 1000 t / T",
+    "epsilon": "epsilon is at another place, missing or another number",
+    "flipped": "the kernel is flipped: a convolution of signal processing, not a correlation",
+    "group-order": "the channels of a group are not adjacent",
+    "head-order": "a head's channels are not adjacent, or queries, keys and values do not follow in turn",
+    "loss-weight": "the weight of an example is missing, or divided out",
+    "missing-bias": "a bias is missing, or added twice",
+    "modulation": "the scale of the embedding is added to 1, after the norm and before the shift",
+    "momentum": "a moment is started, decayed or mixed wrongly",
+    "padding": "the image's edge is not padded by zeros",
+    "pooling": "pixels are pooled or repeated another way",
+    "residual": "what goes around a layer is missing, or comes from the wrong place",
+    "skip": "the 1 x 1 weights beside a block are missing, or used where channels stay the same",
+    "slope": "the derivative is that of another function",
+    "softmax": "the softmax is over another axis, or lacks its scale",
+    "start": "the average starts from zero, not from the first parameters",
+    "transposed": "a matrix is transposed: weights are (inputs, outputs)",
+    "unbiased-variance": "the variance is divided by n - 1, not by n",
+    "warm-up": "a young average must forget faster: min(decay, (1 + step) / (10 + step))",
+}
+
+
+def meaning(flag: str) -> str:
+    """Spell out a flag; one that is unknown stands for itself."""
+    return MEANINGS.get(flag, flag)
