@@ -44,6 +44,7 @@ MEANINGS = {
     "missing-log-2pi": "log(2 pi) is missing",
     "std-for-variance": "a standard deviation is taken for a variance, or the other way round",
     "inverse": "a covariance stands where its inverse should, or the other way round",
+    "decoder": "L_0 is that of another decoder",
     "bin-width": "bins have the width 2 / (levels - 1), and reach half of it to either side",
     "open-ends": "the bins of the lowest and the highest level are open",
     "far-tail": "far out, both distribution functions round to 0 or 1",
