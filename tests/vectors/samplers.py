@@ -181,8 +181,26 @@ ENDS: list[tuple[Any, list[int], int, int, str]] = [
 
 
 def _start(name: str, beta: Any, target: str, B: int, d: int) -> dict[str, Any]:
-    tables = network(name, len(beta), *TABLES)
+    """A network that is not far from one that knows its data: errors do not grow on their way."""
+    tables = {table: some / 8 for table, some in network(name, len(beta), *TABLES).items()}
+    slope, offset = _denoiser(beta, target)
+    tables |= {"slope": slope + tables["slope"], "offset": offset + tables["offset"]}
     return {"beta": beta, **tables, "target": target, "x_T": draw(f"{name} x_T", B, d)}
+
+
+def _denoiser(beta: Any, target: str) -> tuple[Any, Any]:
+    """The best affine network for data from N(1/4, 1/4)."""
+    a = np.cumprod([1.0, *(1.0 - np.asarray(beta))])
+    now, before = a[1:], a[:-1]
+    gain = np.sqrt(1.0 - now) / (1.0 - 0.75 * now)
+    eps = np.array([gain, -gain * np.sqrt(now) / 4])
+    x_t = np.array([[1.0], [0.0]])  # slope and offset of x_t itself
+    x0 = (x_t - np.sqrt(1.0 - now) * eps) / np.sqrt(now)
+    mean = np.sqrt(now / before) * (1.0 - before) * x_t + np.sqrt(before) * (1.0 - now / before) * x0
+    v = np.sqrt(now) * eps - np.sqrt(1.0 - now) * x0
+    says = {"eps": eps, "x0": x0, "mean": mean / (1.0 - now), "v": v}[target]
+    slope, offset = rounded(np.concatenate([[[0.0], [0.0]], says], axis=1), 10)
+    return slope, offset
 
 
 def _noise(name: str, beta: Any, B: int, d: int) -> Any:
@@ -259,22 +277,9 @@ def _invert() -> Iterator[Draft]:
     near = (UNEVEN, [3, 5], 2, 2, "two steps, the first over three times")
     for n, (beta, times, B, d, note) in enumerate([*VISITS, near, *ENDS[1:]]):
         for target in ("eps", "x0", "v") if n < 3 else ("eps",):
-            name, (slope, offset) = f"invert {n} {target}", _denoiser(beta, target)
-            inputs = _start(name, beta, target, B, d) | {"slope": slope, "offset": offset}
-            inputs["curve"] = inputs["curve"] / 16
+            inputs = _start(f"invert {n} {target}", beta, target, B, d)
             inputs["x_0"] = inputs.pop("x_T")
             yield inputs | {"times": times}, flags, f"{target}: {note}"
-
-
-def _denoiser(beta: Any, target: str) -> tuple[Any, Any]:
-    """The best affine network for data from N(1/4, 1/4): steps of DDIM that have an inverse."""
-    a = np.cumprod(1.0 - np.asarray(beta))
-    gain = np.sqrt(1.0 - a) / (1.0 - 0.75 * a)
-    eps = np.array([gain, -gain * np.sqrt(a) / 4])
-    x0 = (np.array([[1.0], [0.0]]) - np.sqrt(1.0 - a) * eps) / np.sqrt(a)
-    says = {"eps": eps, "x0": x0, "v": np.sqrt(a) * eps - np.sqrt(1.0 - a) * x0}[target]
-    slope, offset = rounded(np.concatenate([[[0.0], [0.0]], says], axis=1), 10)
-    return slope, offset
 
 
 NETWORK = {
