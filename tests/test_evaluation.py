@@ -43,6 +43,32 @@ def test_bad_data_is_refused():
         elbo_in_chunks(SCHEDULE, lambda x_t, t: x_t, [1.0], noise=noise, sigma2=SIGMA2)
 
 
+def test_the_data_and_their_noise_may_be_of_other_dtypes_than_the_network():
+    """``asarray`` brings both to where it computes, and in its dtype."""
+    seen = []
+
+    def predict(x_t, t):
+        seen.append(x_t.dtype)
+        return np.tanh(x_t)
+
+    def asarray(host):
+        return np.asarray(host, dtype=np.float32)
+
+    half = elbo_in_chunks(
+        SCHEDULE,
+        predict,
+        X0,
+        noise=lambda t: noise(t).astype(np.float32),
+        sigma2=SIGMA2,
+        asarray=asarray,
+    )
+    assert {*seen} == {np.dtype(np.float32)}
+    whole = elbo_in_chunks(SCHEDULE, lambda x_t, t: np.tanh(x_t), X0, noise=noise, sigma2=SIGMA2)
+    np.testing.assert_allclose(half.total, whole.total, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"noise must have the shape of x0, \(17, 2\), got \(2, 2\)"):
+        elbo_in_chunks(SCHEDULE, predict, X0, noise=lambda t: noise(t)[:2], sigma2=SIGMA2)
+
+
 def test_standard_error_of_a_mean():
     values = np.random.default_rng(1).standard_normal((2000, 50))
     spread = np.std([row.mean() for row in values])

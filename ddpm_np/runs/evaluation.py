@@ -85,7 +85,7 @@ def elbo_in_chunks(
     noise : callable t -> host array of the shape of x0
         Standard normal draws; asked once for each chunk, so a pure function of t.
     asarray, to_numpy : callable
-        Bring host arrays to where ``predict`` computes, and results back.
+        Bring host arrays to where ``predict`` computes, in its dtype, and results back.
 
     Returns
     -------
@@ -103,7 +103,9 @@ def elbo_in_chunks(
 
     def draw(t: int, chunk: slice) -> Array:
         eps = noise(t)
-        check_arrays(x0=x0, noise=eps)
+        check_arrays(noise=eps)
+        if eps.shape != x0.shape:
+            raise ValueError(f"noise must have the shape of x0, {x0.shape}, got {eps.shape}")
         return asarray(eps[chunk])
 
     size = max(1, TERMS_AT_A_TIME // (check_schedule(schedule).T + 1))
