@@ -324,8 +324,8 @@ function logMass(start, width) {
 }
 
 /** Nodes and weights on [0, 1] of the tanh-sinh rule, Takahasi & Mori 1974. */
-const QUADRATURE = Array.from({ length: 97 }, (_, i) => {
-  const u = (i - 48) / 16;
+const QUADRATURE = Array.from({ length: 105 }, (_, i) => {
+  const u = (i - 52) / 16;
   const node = 1 / (1 + exp(-PI * sinh(u)));
   return [node, (PI / 16) * cosh(u) * node * (1 - node)];
 });

@@ -27,9 +27,10 @@ const predict = mlpDenoiser(flat, sizes, s.T);
 const draw = () => vector(Array.from({ length: d }, () => normal()));
 const given = isNaN(source) && read(source);
 const starts = given ? given.x_T : Array.from({ length: source }, draw);
+const { target } = about.configuration;
 const samples = starts.map((x_T, b) => {
   const noise = (t) => (given ? vector(given.noise[t][b]) : draw());
-  const [x_0] = ancestralSample(s, predict, vector(x_T), noise, reverseVariance(s, "beta"), about.configuration.target);
+  const [x_0] = ancestralSample(s, predict, vector(x_T), noise, reverseVariance(s, "beta"), target);
   return [...x_0];
 });
 console.log(JSON.stringify(samples));
