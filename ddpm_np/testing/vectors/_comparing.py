@@ -32,8 +32,9 @@ def compare(case: Case, outputs: Mapping[str, Any], dtype: str) -> Distance:
 
         error in tolerances = |got - expected| / (abs + rel |expected|)
 
-    A unit in the last place is that of the expected number in the dtype; for an expected 0, that of
-    the output's largest. What is not finite is infinitely far off.
+    A unit in the last place is that of the expected number in the dtype; for one that is lost in the
+    rounding of the output's largest, 0 say, that of the largest, and of 1 if all are 0. What is not
+    finite is infinitely far off.
 
     Raises
     ------
@@ -71,14 +72,14 @@ def _distance(case: Case, name: str, output: Any, dtype: str) -> Distance:
 
 
 def _spacing(expected: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
-    size = np.abs(expected)
-    size = np.where(size == 0.0, np.max(size), size)
-    smallest = float(np.finfo(dtype).smallest_normal)
-    return np.spacing(np.maximum(size, smallest).astype(dtype)).astype(np.float64)
+    """The unit in the last place of each number."""
+    size, largest = np.abs(expected), float(np.max(np.abs(expected))) or 1.0
+    size = np.where(size < np.finfo(dtype).eps * largest, largest, size)
+    return np.spacing(size.astype(dtype)).astype(np.float64)
 
 
 def as_numbers(name: str, output: Any) -> np.ndarray[Any, Any]:
-    """An output as float64; JSON's stand-ins "nan", "inf" and "-inf" are read.
+    """An output as float64; what JSON has for NaN and infinity is read: "nan", "inf", "-inf", null.
 
     Raises
     ------
@@ -100,4 +101,4 @@ def as_numbers(name: str, output: Any) -> np.ndarray[Any, Any]:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or (isinstance(value, str) and value not in ("nan", "inf", "-inf")):
         raise TypeError
-    return float(value)
+    return float("nan" if value is None else value)

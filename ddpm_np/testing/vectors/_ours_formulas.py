@@ -52,25 +52,9 @@ def respaced_schedule(beta: Values, times: Values) -> dict[str, Values]:
 
 
 def zero_terminal_snr(beta: Values) -> dict[str, Values]:
-    """Tables whose x_T is nothing but noise, Lin et al. 2024 (arXiv 2305.08891), Algorithm 1.
-
-        r = sqrt(alpha_bar),  r'[t] = (r[t] - r[T]) r[1] / (r[1] - r[T])
-
-    A sum of falls r[s-1] - r[s] stands for each difference, since those of r lose their digits.
-    """
-    schedule = schedules.schedule_from_beta(beta)
-    r, alpha = schedule.sqrt_alpha_bar, schedule.alpha
-    falls = r[:-1] * schedule.beta[1:] / (1.0 + np.sqrt(alpha[1:]))
-    left = np.append(np.cumsum(falls[::-1])[::-1], 0.0)  # r[t] - r[T]
-    kept = np.append(1.0, left[1:] * (r[1] / left[1]))
-    lost = schedule.one_minus_alpha_bar / (1.0 + r)  # 1 - r
-    one_minus_kept = np.append(0.0, (r[1] * lost[1:] - r[-1] * lost[1]) / left[1])
-    share = np.append(schedule.beta[:1], falls[1:] / left[1:-1])
-    return {
-        "beta": np.concatenate([[0.0], schedule.beta[1:2], share[1:] * (2.0 - share[1:])]),
-        "alpha_bar": kept**2,
-        "one_minus_alpha_bar": one_minus_kept * (1.0 + kept),
-    }
+    """:func:`ddpm_np.zero_terminal_snr`, whole."""
+    schedule = schedules.zero_terminal_snr(schedules.schedule_from_beta(beta))
+    return {name: getattr(schedule, name) for name in ("beta", "alpha_bar", "one_minus_alpha_bar")}
 
 
 def reverse_step(
