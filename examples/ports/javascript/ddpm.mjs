@@ -67,7 +67,6 @@ function complete({ beta, alpha, alphaBar, logAlphaBar, oneMinusAlphaBar }) {
     cXt: from1((t) => (sqrt(alpha[t]) * oneMinusAlphaBar[t - 1]) / oneMinusAlphaBar[t]),
     cX0: from1((t) => sqrtAlphaBar[t - 1] * (beta[t] / oneMinusAlphaBar[t])),
     noiseToSignal: logAlphaBar.map((l, t) => sqrtOneMinusAlphaBar[t] * exp(-0.5 * l)),
-    halfLogSnr: logAlphaBar.map((l, t) => 0.5 * (l - log(oneMinusAlphaBar[t]))),
   };
 }
 
@@ -384,14 +383,15 @@ export function ddimSample(s, predict, x_T, noise, eta, times, target) {
 }
 
 /**
- * DPM-Solver++ of order 1 or 2 (2M), Lu et al. 2022, with l = halfLogSnr and h = l[s] - l[t]:
+ * DPM-Solver++ of order 1 or 2 (2M), Lu et al. 2022, with h = l[s] - l[t], l half the log-SNR:
  * x_s = sigma[s] / sigma[t] x_t - sqrt(alpha_bar[s]) (exp(-h) - 1) D. First and last step are of order 1.
  */
 export function dpmSolverSample(s, predict, x_T, order, times, target) {
+  const short = respacedSchedule(s, times);
   let [x0Before, hBefore] = [x_T, Infinity];
-  return walk(times, x_T, (x_t, t, to) => {
+  return walk(times, x_T, (x_t, t, to, i) => {
     const x0 = predictedX0(s, x_t, t, predict(x_t, t), target);
-    const h = s.halfLogSnr[to] - s.halfLogSnr[t];
+    const h = -0.5 * log1p(-short.beta[i] / short.oneMinusAlphaBar[i]); // does not cancel
     const half = order > 1 && to > 0 ? h / (2 * hBefore) : 0; // 1 / (2 r)
     const D = mix(1 + half, x0, -half, x0Before);
     [x0Before, hBefore] = [x0, h];
@@ -428,10 +428,10 @@ export function ddimInvert(s, predict, x_0, times, target) {
 
 /** The x that move leaves as it is, extrapolated along the last change (Anderson's method of depth 1). */
 function fixedPoint(move, start) {
-  const enough = (start instanceof Float32Array ? 2 ** -20 : 2 ** -49) ** 2;
+  const enough = (start instanceof Float32Array ? 2 ** -21 : 2 ** -50) ** 2;
   let before = move(start);
   let [x, changeBefore] = [before, mix(1, before, -1, start)];
-  for (let round = 0; round < 200; round++) {
+  for (let round = 0; round < 1000; round++) {
     const moved = move(x);
     const change = mix(1, moved, -1, x);
     if (norm2(change) <= enough * (norm2(start) + norm2(moved))) return moved;
