@@ -70,8 +70,19 @@ UNREACHED = {
 
 EQUIVALENT = {
     ("linear", "j <= y.length"): "JavaScript drops what is written behind the end of a vector",
-    ("fixedPoint", "(change) < enough"): "a limit that nobody meets exactly",
+    ("linearBackward", " <= "): "the same",
     ("logMass", "sqrt(start + 80)"): "a longer interval, and nothing lies in what it adds",
+    ("fixedPoint", "(change) < enough"): "a limit that nobody meets exactly",
+    ("fixedPoint", "round <= 1000"): "one round more before it gives up",
+    ("discretisedGaussian", "a <= 0"): "a mean at the very edge: both ways hold",
+    ("discretisedGaussian", "b >= 0"): "the same at the other edge",
+    ("discretisedGaussian", "outside <= 0.5"): "both ways hold on either side of the limit",
+    ("excess", "<= 0.5"): "both ways hold on either side of the limit",
+    ("runningSums", "abs(total) > abs(term)"): "of equals, either may be the larger",
+    ("klIsotropic", "distance2(mean_2, mean_1)"): "a distance is the same from the other side",
+    ("normalLogDensity", "distance2(mean, x)"): "the same",
+    ("ddimSample", "eta >= 0"): "eta = 0 times noise",
+    ("ddimSample", "i >= 1"): "the variance of the last step, beta_tilde_1, is 0",
 }
 """Mistakes that change nothing that a port promises: the definition, part of the wrong line; and why."""
 

@@ -134,20 +134,18 @@ export function zeroTerminalSnr(s) {
   return scheduleFromBeta(beta);
 }
 
-/** S times evenly from 1 to T; of halves, the even one. */
-export const uniformTimes = (T, S) => distinct(T, S, (i) => (S > 1 ? 1 + ((T - 1) * i) / (S - 1) : T));
+/** S times evenly from 1 to T; a half is rounded to the even neighbour. */
+export const uniformTimes = (T, S) => distinct(S, (i) => (S > 1 ? 1 + ((T - 1) * i) / (S - 1) : T));
 /** S times from 1 to T whose roots are even, Song et al. 2021. */
-export const quadraticTimes = (T, S) => distinct(T, S, (i) => 1 + (T - 1) * (S > 1 ? i / (S - 1) : 1) ** 2);
+export const quadraticTimes = (T, S) => distinct(S, (i) => 1 + (T - 1) * (S > 1 ? i / (S - 1) : 1) ** 2);
 /** Ends of S equal parts of 1 ... T, Lin et al. 2024. */
-export const trailingTimes = (T, S) => distinct(T, S, (i) => (T * (i + 1)) / S);
-/** Round to S times that increase, from 1 or more to T. */
-function distinct(T, S, time) {
-  let least = 1;
+export const trailingTimes = (T, S) => distinct(S, (i) => (T * (i + 1)) / S);
+/** Round to S times that increase, from 1 or more. */
+function distinct(S, time) {
+  let before = 0;
   return Array.from({ length: S }, (_, i) => {
     const up = Math.round(time(i));
-    const t = max(up - time(i) === 0.5 && up % 2 ? up - 1 : up, least);
-    least = t + 1;
-    return min(t, T - S + 1 + i);
+    return (before = max(up - time(i) === 0.5 && up % 2 ? up - 1 : up, before + 1));
   });
 }
 
