@@ -29,23 +29,29 @@ struct Elbo {
     Column L_0, total;
 };
 
-/// x = move(x) to the rounding of start + step * noise, each example extrapolated along its last change
-/// (Anderson's method of depth 1).
+/// x = move(x), each example extrapolated along its last change (Anderson's method of depth 1), until
+/// changes no longer fall; then they must be small beside start + step * noise.
 template <class R, class Move>
 Array<R> fixed_point(Move move, const Array<R>& start, double step) {
-    const double eps2 = std::pow(std::numeric_limits<R>::epsilon(), 2), d = double(start.d);
-    const Column enough = 4096.0 * eps2 * (sum_squares(start) + step * step * d);
-    Array<R> moved = move(start), change = moved - start, x = moved;
-    for (int round = 0; round < 200; ++round) {
+    const double eps2 = std::pow(std::numeric_limits<R>::epsilon(), 2);
+    const Column enough = std::pow(2.0, 24) * eps2 * (sum_squares(start) + step * step * double(start.d));
+    Array<R> moved = move(start), change = moved - start, x = moved, best = moved;
+    Column least(INFINITY, start.B);
+    for (int round = 0, stale = 0; round < 200; ++round, ++stale) {
+        if (stale >= 4 && (least - enough).max() <= 0.0) return best;
         const Array<R> moved_before = moved, change_before = change;
         moved = move(x);
         change = moved - x;
-        const Column error = sum_squares(change) + eps2 * sum_squares(moved);
-        if ((error - enough).max() <= 0.0) return moved;
         const Array<R> turn = change - change_before;
-        const Column along = sum_products(change, turn), size = sum_squares(turn);
-        Column share(start.B);
-        for (size_t b = 0; b < start.B; ++b) share[b] = size[b] > 0.0 ? along[b] / size[b] : 0.0;
+        const Column error = sum_squares(change) + eps2 * sum_squares(moved), size = sum_squares(turn);
+        Column share = sum_products(change, turn);
+        for (size_t b = 0; b < start.B; ++b) {
+            share[b] = size[b] > 0.0 ? share[b] / size[b] : 0.0;
+            if (!(error[b] < least[b])) continue;
+            least[b] = error[b];
+            std::copy(moved[b], moved[b] + start.d, best[b]);
+            stale = -1;
+        }
         x = moved - share * (moved - moved_before);
     }
     throw std::runtime_error("inversion does not settle: visit more times");

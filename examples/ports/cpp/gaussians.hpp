@@ -88,10 +88,10 @@ Column gaussian_decoder(const Array<R>& x0, const Array<R>& mean, double varianc
 /// Log of the standard normal mass from a >= 0 to a + width, however far out:
 /// exp(-a^2 / 2) times the integral of exp(-s (a + s / 2)) from 0 to width, by the tanh-sinh rule.
 inline double log_upper_mass(double a, double width) {
-    const double end = 80.0 / (a + std::sqrt(a * a + 80.0)), h = 0.125;  // where exp is exp(-40)
+    const double end = 80.0 / (a + std::sqrt(a * a + 80.0)), h = 0.0625;  // where exp is exp(-40)
     const double length = std::min(width, end);
     double integral = 0.0;
-    for (int k = -27; k <= 27; ++k) {
+    for (int k = -54; k <= 54; ++k) {
         const double y = 1.0 / (1.0 + std::exp(-PI * std::sinh(k * h))), s = length * y;
         const double weight = h * PI * std::cosh(k * h) * length * y * (1.0 - y);
         integral += weight * std::exp(-s * (a + 0.5 * s));
@@ -113,11 +113,10 @@ Column discretised_gaussian(const Array<R>& x0, const Array<R>& mean, double var
     const double N = double(levels - 1), sigma = std::sqrt(variance);
     Column log_p(x0.B);
     for (size_t i = 0; i < x0.x.size(); ++i) {
-        const double k = std::nearbyint((double(x0.x[i]) + 1.0) * N / 2.0), m = double(mean.x[i]);
-        if (!(std::abs(2.0 * k / N - 1.0 - double(x0.x[i])) < 0.01 / N))
-            refuse("x0 must lie on the levels");
-        const double a = k == 0.0 ? -INFINITY : ((2.0 * k - 1.0) / N - 1.0 - m) / sigma;
-        const double b = k == N ? INFINITY : ((2.0 * k + 1.0) / N - 1.0 - m) / sigma;
+        const double x = double(x0.x[i]), m = double(mean.x[i]), k = std::nearbyint((x + 1.0) * N / 2.0);
+        if (!(std::abs((2.0 * k - N) / N - x) < 0.01 / N)) refuse("x0 must lie on the levels");
+        const double a = k == 0.0 ? -INFINITY : ((2.0 * k - N - 1.0) / N - m) / sigma;
+        const double b = k == N ? INFINITY : ((2.0 * k - N + 1.0) / N - m) / sigma;
         log_p[i / x0.d] += log_mass(a, b, k == 0.0 || k == N ? INFINITY : 2.0 / N / sigma);
     }
     return log_p;
