@@ -26,7 +26,7 @@ help:
 	@echo 'make campaign    kill, damage, fill and misuse it at random, and count what goes wrong (a quarter of an hour)'
 	@echo 'make bench       time it beside PyTorch, on an idle machine (a quarter of an hour)'
 	@echo 'make bench-gpu   the same on an NVIDIA GPU'
-	@echo 'make format      rewrite the sources in the project'"'"'s style, and set the links of docs/equations.md'
+	@echo 'make format      rewrite the sources in the project'"'"'s style, and set the links and tables of docs'
 	@echo 'make clean       remove what these made, except runs/'
 
 demo: $(VENV)/.demo
@@ -58,6 +58,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python tests/map_links.py
+	$(BIN)/python -m tests.vectors_table
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

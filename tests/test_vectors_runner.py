@@ -108,8 +108,20 @@ def test_a_wrong_port_fails_with_both_numbers_and_what_it_means(run):
     assert status == 1
     assert "moments-001, M2 (22): mean[0] is 2.5, should be 2.0" in report
     assert "a note on moments-001" in report
-    assert f"usually means: {meaning('E2')}, or a slip of its own" in " ".join(report.split())
+    assert f"usually means: {meaning('E2')}; or a slip of its own" in " ".join(report.split())
     assert "5 passed, 1 failed, 0 skipped" in report
+
+
+def test_a_mistake_that_a_passing_case_would_show_is_not_named(run, folder):
+    path = folder / "double.json"
+    table = json.loads(path.read_text())
+    for row, flags in zip(table["cases"], (["sign"], ["sign", "root"], [], ["order"]), strict=True):
+        row["flags"] = flags
+    path.write_text(json.dumps(table))
+    _, report = run("if id == 'double-002': inputs['x'] = [0.0, 0.0]")
+    assert f"usually means: {meaning('root')}\n" in report
+    _, report = run("if id in ('double-001', 'double-002'): inputs['x'] = [0.0, 0.0]")
+    assert f"usually means: {meaning('sign')}\n" in report
 
 
 def test_only_the_first_failure_of_a_function_is_told(run):

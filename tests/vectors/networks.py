@@ -50,7 +50,8 @@ UNET = (
     "for each image; u = conv2d(silu((1 + scale) * normalised(u) + shift), last/1), where normalised is "
     "group_norm with gain 1 and shift 0; h = skip + u, where skip is conv2d(h, skip/0), 1 x 1, "
     "if the block has such weights, else h. Level l has width * multipliers[l] channels. "
-    "All group norms have `groups` groups and epsilon 1e-5"
+    "All group norms have `groups` groups and epsilon 1e-5. conv2d(h, name) takes name/weight and name/bias, "
+    "group_norm(h, name) takes name/gain and name/shift, attention takes its weights under its own number"
 )
 CONFIG = (
     "channels of x_t, width, blocks, groups, embedding_size, classes, multipliers (one for each "

@@ -109,8 +109,11 @@ def _first_failure(group: Sequence[Result]) -> list[str]:
     if d is not None:
         found = f"{d.entry} is {d.got!r}, should be {d.expected!r}: off by {_times(d.tolerances)}"
     paragraphs = [f"{case.id}, {case.equation}: {found}", case.note]
-    if case.flags:
-        paragraphs.append(f"usually means: {', or '.join(map(meaning, case.flags))}")
+    # A mistake whose flag is on a case that passes has not been made.
+    refuted = {flag for r in group if r.status == "passed" for flag in r.case.flags}
+    likely = [flag for flag in case.flags if flag not in refuted] or case.flags
+    if likely:
+        paragraphs.append(f"usually means: {'; or '.join(map(meaning, likely))}")
     return [line for text in paragraphs if text for line in _wrapped(text, INDENT)]
 
 
