@@ -1,15 +1,13 @@
-// From JSON to the arrays of array.hpp, and back.
+// From JSON to what the formulas take, and back.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <string>
-#include <utility>
+#include <type_traits>
 #include <vector>
 
-#include "array.hpp"
+#include "ddpm.hpp"
 #include "json.hpp"
-#include "mlp.hpp"
 
 namespace ddpm {
 
@@ -39,6 +37,13 @@ inline Times to_times(const json::Value& list) {
     Times times(list.as_list().size());
     for (size_t i = 0; i < times.size(); ++i) times[i] = to_size(list.as_list()[i]);
     return times;
+}
+
+inline Target to_target(const json::Value& name) {
+    const char* const names[] = {"eps", "x0", "mean", "v"};
+    for (const Target target : {Target::eps, Target::x0, Target::mean, Target::v})
+        if (name.as_text() == names[static_cast<int>(target)]) return target;
+    refuse("target must be eps, x0, mean or v");
 }
 
 /// A list of rows; a list of numbers is one row.
@@ -93,12 +98,9 @@ json::Value to_json(const std::vector<T>& arrays) {  // of arrays or numbers
 template <class R>
 Mlp<R> to_mlp(const json::Value& weights, size_t T) {
     const auto at = [&](const char* name) { return to_array<R>(weights[name]); };
-    const auto rows = to_array<R>(weights["hidden_bias"]);
-    std::vector<Array<R>> hidden_bias;
-    for (size_t l = 0; l < rows.B; ++l) hidden_bias.push_back(Array<R>(1, rows.d));
-    for (size_t l = 0; l < rows.B; ++l) std::copy(rows[l], rows[l] + rows.d, hidden_bias[l][0]);
-    return {T, at("weight"), at("time_weight"), at("bias"), to_arrays<R>(weights["hidden_weight"]),
-            hidden_bias, at("out_weight"), at("out_bias")};
+    const auto each = [&](const char* name) { return to_arrays<R>(weights[name]); };
+    return {T, at("weight"), at("time_weight"), at("bias"), each("hidden_weight"), each("hidden_bias"),
+            at("out_weight"), at("out_bias")};
 }
 
 }  // namespace ddpm

@@ -5,7 +5,7 @@
 #include <iostream>
 #include <map>
 #include <string>
-#include <utility>
+#include <vector>
 
 #include "affine.hpp"
 #include "convert.hpp"
@@ -27,14 +27,7 @@ struct Input {
     operator Column() const { return to_column(value); }
     operator Table() const { return to_table(value); }
     operator Times() const { return to_times(value); }
-    operator Target() const {
-        const std::string& name = value.as_text();
-        if (name == "eps") return Target::eps;
-        if (name == "x0") return Target::x0;
-        if (name == "mean") return Target::mean;
-        if (name == "v") return Target::v;
-        refuse("target must be eps, x0, mean or v");
-    }
+    operator Target() const { return to_target(value); }
 };
 
 template <class R>
