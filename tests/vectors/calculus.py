@@ -3,8 +3,8 @@
 The rules are those of a first course in calculus, one for each operation. A network is written as its
 formula, and its gradients are found by these rules alone: no line here knows a layer.
 
-A network is long, and what is rounded on its way may cancel although its inputs do not. So the numbers
-on the way are moved as well when its condition is found: what is multiplied goes through ``moved``.
+A network is long, and what is rounded on its way may cancel although its inputs do not. So every product
+is a number midway: it is moved as well when the condition is sought.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,27 +13,9 @@ from typing import Any
 import mpmath
 import numpy as np
 
+from tests.vectors.tolerances import midway
+
 _exp = np.frompyfunc(mpmath.exp, 1, 1)
-_move: Callable[[Any], Any] | None = None
-
-
-def moved(x: Any) -> Any:
-    """An intermediate result; moved while a condition is looked for."""
-    return x if _move is None else _move(x)
-
-
-def rounding_inside(function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """The same function, but its intermediate results go through ``shaken`` as well."""
-
-    def compute(shaken: Callable[[Any], Any], **inputs: Any) -> dict[str, Any]:
-        global _move
-        _move = shaken
-        try:
-            return function(**inputs)
-        finally:
-            _move = None
-
-    return compute
 
 
 class Traced:
@@ -50,22 +32,22 @@ class Traced:
 
     def __mul__(self, other: Any) -> "Traced":
         a, b = self.value, numbers(other)
-        return Traced(moved(a * b), (self, lambda d: moved(d * b)), (other, lambda d: moved(d * a)))
+        return Traced(midway(a * b), (self, lambda d: midway(d * b)), (other, lambda d: midway(d * a)))
 
     def __matmul__(self, other: "Traced") -> "Traced":
         a, b = self.value, other.value
 
         def left(d: Any) -> Any:
-            return moved(d @ _transposed(b))
+            return midway(d @ _transposed(b))
 
         def right(d: Any) -> Any:
-            return moved(_transposed(a) @ d)
+            return midway(_transposed(a) @ d)
 
-        return Traced(moved(a @ b), (self, left), (other, right))
+        return Traced(midway(a @ b), (self, left), (other, right))
 
     def __pow__(self, power: Any) -> "Traced":
         x = self.value
-        return Traced(moved(x**power), (self, lambda d: moved(d * power * x ** (power - 1))))
+        return Traced(midway(x**power), (self, lambda d: midway(d * power * x ** (power - 1))))
 
     def __getitem__(self, index: Any) -> "Traced":
         def scatter(d: Any) -> Any:
@@ -109,8 +91,8 @@ def numbers(x: Any) -> Any:
 
 def exp(x: Traced) -> Traced:
     """e to the power of each number."""
-    y = moved(_exp(x.value))
-    return Traced(y, (x, lambda d: moved(d * y)))
+    y = midway(_exp(x.value))
+    return Traced(y, (x, lambda d: midway(d * y)))
 
 
 def gradients(y: Traced, dy: Any, inputs: Mapping[str, Traced]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from tests.vectors.calculus import Traced, exp, gradients, moved
+from tests.vectors.calculus import Traced, exp, gradients
+from tests.vectors.tolerances import midway
 
 _sin, _cos = np.frompyfunc(mpmath.sin, 1, 1), np.frompyfunc(mpmath.cos, 1, 1)
 Outputs = dict[str, Any]
@@ -31,8 +32,8 @@ def embedding(T: Any, size: int, t: Any) -> Any:
         ]
         for time in t
     ]
-    rows = moved(np.array(angles))
-    return np.concatenate([moved(_sin(rows)), moved(_cos(rows))], axis=1)
+    rows = midway(np.array(angles))
+    return np.concatenate([midway(_sin(rows)), midway(_cos(rows))], axis=1)
 
 
 def silu(x: Any) -> Outputs:

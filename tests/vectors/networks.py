@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.vectors import denoiser_cases, layer_cases, network_formulas, optimisers
-from tests.vectors.calculus import rounding_inside
 from tests.vectors.cases import Function
+from tests.vectors.layer_cases import Found
 
 IMAGES = "shape (B, H, W, n): images with their channels last"
 TIMES = "integers from 1 to T, one for each example, shape (B,)"
@@ -16,84 +16,60 @@ MLP_WEIGHTS = (
     "out_weight (n, d), out_bias (d,)"
 )
 MLP = (
-    "h = silu(x_t @ weight + time_embedding(T, size, t) @ time_weight + bias); "
-    "h = h + silu(h @ hidden_weight[l] + hidden_bias[l]) for l = 0 ... L - 1; "
-    "prediction = h @ out_weight + out_bias; silu(z) = z / (1 + exp(-z)); "
-    "the embedding may be taken in float64 and rounded"
+    "h = silu(x_t @ weight + time_embedding(T, size, t) @ time_weight + bias); h = h + silu(h @ "
+    "hidden_weight[l] + hidden_bias[l]) for l = 0 ... L - 1; prediction = h @ out_weight + out_bias; "
+    "silu(z) = z / (1 + exp(-z)); the embedding may be taken in float64 and rounded"
 )
 ATTENTION = (
-    "rows = group_norm(x, norm/gain, norm/shift, groups, 1e-5) @ entry/weight + entry/bias, for "
-    "each pixel; "
-    "query, key, value = the first, second and last n columns of rows, each cut in heads of "
-    "s = n / heads adjacent columns; in each head of each image "
-    "looked = softmax(query @ key^T / sqrt(s)) @ value, the softmax over the keys of all H W pixels; "
-    "y = (looked of all heads side by side) @ exit/weight + exit/bias; x is not added to y"
+    "rows = group_norm(x, norm/gain, norm/shift, groups, 1e-5) @ entry/weight + entry/bias, for each "
+    "pixel; query, key, value = the first, second and last n columns of rows, each cut in heads of s "
+    "= n / heads adjacent columns; in each head of each image looked = softmax(query @ key^T / "
+    "sqrt(s)) @ value, the softmax over the keys of all H W pixels; y = (looked of all heads side by "
+    "side) @ exit/weight + exit/bias; x is not added to y"
 )
 UNET = (
-    "z = time_embedding(T, embedding_size, t) @ embedding/time/0/weight + embedding/time/0/bias; "
-    "z = silu(z) @ embedding/time/2/weight + embedding/time/2/bias; "
-    "z = z + embedding/classes[labels] if classes > 0; z = silu(z); "
-    "h = conv2d(x_t, entry); h = level 0 (h, z), under trunk/; "
-    "prediction = conv2d(silu(group_norm(h, exit/0)), exit/2). "
-    "A level: `blocks` blocks, what is below, `blocks` blocks; its parts are numbered from 0 in "
-    "the names. "
-    "Below, at all levels but the last: h = h + up(conv2d(next level(pool(h), z), 1 x 1)), where "
-    "pool is "
-    "the mean of squares of 2 x 2 pixels and up repeats each pixel in such a square; its own parts are "
-    "numbered too: 0 is pool, without weights, then come the next level's parts, last the 1 x 1 "
-    "convolution, "
-    "as .../0/weight and .../0/bias. Below, at the last level: h = h + attention(h, heads, groups) "
-    "if heads > 0, else there is no such part. "
-    "A block: u = conv2d(silu(group_norm(h, first/0)), first/2); "
-    "scale, shift = the first and the second half of the columns of z @ modulation/weight + "
-    "modulation/bias, "
-    "for each image; u = conv2d(silu((1 + scale) * normalised(u) + shift), last/1), where normalised is "
-    "group_norm with gain 1 and shift 0; h = skip + u, where skip is conv2d(h, skip/0), 1 x 1, "
-    "if the block has such weights, else h. Level l has width * multipliers[l] channels. "
-    "All group norms have `groups` groups and epsilon 1e-5. conv2d(h, name) takes name/weight and name/bias, "
-    "group_norm(h, name) takes name/gain and name/shift, attention takes its weights under its own number"
+    "z = time_embedding(T, embedding_size, t) @ embedding/time/0/weight + embedding/time/0/bias; z = "
+    "silu(z) @ embedding/time/2/weight + embedding/time/2/bias; z = z + embedding/classes[labels] if "
+    "classes > 0; z = silu(z); h = conv2d(x_t, entry); h = level 0 (h, z), under trunk/; prediction = "
+    "conv2d(silu(group_norm(h, exit/0)), exit/2). A level: `blocks` blocks, what is below, `blocks` "
+    "blocks; its parts are numbered from 0 in the names. Below, at all levels but the last: h = h + "
+    "up(conv2d(next level(pool(h), z), 1 x 1)), where pool is the mean of squares of 2 x 2 pixels and "
+    "up repeats each pixel in such a square; its own parts are numbered too: 0 is pool, without "
+    "weights, then come the next level's parts, last the 1 x 1 convolution, as .../0/weight and "
+    ".../0/bias. Below, at the last level: h = h + attention(h, heads, groups) if heads > 0, else "
+    "there is no such part. A block: u = conv2d(silu(group_norm(h, first/0)), first/2); scale, shift "
+    "= the first and the second half of the columns of z @ modulation/weight + modulation/bias, for "
+    "each image; u = conv2d(silu((1 + scale) * normalised(u) + shift), last/1), where normalised is "
+    "group_norm with gain 1 and shift 0; h = skip + u, where skip is conv2d(h, skip/0), 1 x 1, if the "
+    "block has such weights, else h. Level l has width * multipliers[l] channels. All group norms "
+    "have `groups` groups and epsilon 1e-5. conv2d(h, name) takes name/weight and name/bias, "
+    "group_norm(h, name) takes name/gain and name/shift, attention takes its weights under its own "
+    "number"
 )
 CONFIG = (
     "channels of x_t, width, blocks, groups, embedding_size, classes, multipliers (one for each "
-    "level), heads; "
-    "integers"
+    "level), heads; integers"
 )
 GRADIENT = "for each name in weights, under d and its name, in its shape"
 
 
 def _function(
-    source: str, formula: str, inputs: dict[str, str], outputs: dict[str, str], compute: Any, cases: Any
-) -> Function:
-    """A function of layers, whose numbers on the way are rounded, too."""
-    return Function(
-        compute.__name__,
-        source,
-        formula,
-        inputs,
-        outputs,
-        rounding_inside(compute),
-        cases,
-        optional=("labels",),
-        rounds_inside=True,
-    )
-
-
-def _plain(
     source: str,
     formula: str,
     inputs: dict[str, str],
     outputs: dict[str, str],
-    compute: Callable[..., Any],
-    cases: Any,
+    compute: Callable[..., dict[str, Any]],
+    cases: Callable[[], Found],
 ) -> Function:
-    return Function(compute.__name__, source, formula, inputs, outputs, compute, cases)
+    name = compute.__name__
+    return Function(name, source, formula, inputs, outputs, compute, cases, optional=("labels",))
 
 
 FUNCTIONS = [
     _function(
         "Vaswani et al. 2017, with t rescaled",
-        "embedding = (sin(t' f_1), ..., sin(t' f_k), cos(t' f_1), ..., cos(t' f_k)), "
-        "t' = 1000 t / T, k = size / 2, f_i = 10000^(-(i - 1) / k)",
+        "embedding = (sin(t' f_1), ..., sin(t' f_k), cos(t' f_1), ..., cos(t' f_k)), t' = 1000 t / T, "
+        "k = size / 2, f_i = 10000^(-(i - 1) / k)",
         {"T": "the number of steps, an integer", "size": "an even integer", "t": TIMES},
         {"embedding": "shape (B, size)"},
         network_formulas.time_embedding,
@@ -127,13 +103,12 @@ FUNCTIONS = [
     ),
     _function(
         "a convolution",
-        "y[b, p, q] = bias + sum over i, j of x[b, p + i - r, q + j - r] @ weight[i, j], r = (k - "
-        "1) / 2, "
-        "with zeros around the image",
+        "y[b, p, q] = bias + sum over i, j of x[b, p + i - r, q + j - r] @ weight[i, j], r = (k - 1) "
+        "/ 2, with zeros around the image",
         {
             "x": IMAGES,
-            "weight": "shape (k, k, n, outputs), k odd; the first axis goes down, the second to "
-            "the right",
+            "weight": "shape (k, k, n, outputs), k odd; the first axis goes down, the second to the "
+            "right",
             "bias": "shape (outputs,)",
             "dy": DY.format("y", "y"),
         },
@@ -148,10 +123,9 @@ FUNCTIONS = [
     ),
     _function(
         "Wu & He 2018",
-        "y = gain * (x - mean) / sqrt(variance + epsilon) + shift; mean and variance (the mean of "
-        "the squared "
-        "deviations) are those of one image and one group of n / groups adjacent channels, over "
-        "all pixels",
+        "y = gain * (x - mean) / sqrt(variance + epsilon) + shift; mean and variance (the mean of the "
+        "squared deviations) are those of one image and one group of n / groups adjacent channels, "
+        "over all pixels",
         {
             "x": "shape (B, ..., n): images with their channels last",
             "gain": "shape (n,)",
@@ -214,9 +188,8 @@ FUNCTIONS = [
         {
             "T": "the number of steps, an integer",
             "config": CONFIG,
-            "weights": "by the names of the formula: group norms gain and shift, (n,); "
-            "convolutions weight "
-            "(k, k, inputs, outputs) and bias; linear maps weight (inputs, outputs) and bias; "
+            "weights": "by the names of the formula: group norms gain and shift, (n,); convolutions "
+            "weight (k, k, inputs, outputs) and bias; linear maps weight (inputs, outputs) and bias; "
             "embedding/classes (classes + 1, embedding_size); attention as in the function attention",
             "x_t": "shape (B, H, W, channels)",
             "t": TIMES,
@@ -227,13 +200,12 @@ FUNCTIONS = [
         network_formulas.unet,
         denoiser_cases.unet,
     ),
-    _plain(
+    _function(
         "Kingma & Ba 2015, Loshchilov & Hutter 2019",
-        "for the updates s = 1 ... n, from m = v = 0: g = grads[s - 1]; m = beta_1 m + (1 - beta_1) g; "
-        "v = beta_2 v + (1 - beta_2) g^2; m_hat = m / (1 - beta_1^s); v_hat = v / (1 - beta_2^s); "
+        "for the updates s = 1 ... n, from m = v = 0: g = grads[s - 1]; m = beta_1 m + (1 - beta_1) "
+        "g; v = beta_2 v + (1 - beta_2) g^2; m_hat = m / (1 - beta_1^s); v_hat = v / (1 - beta_2^s); "
         "params = (1 - rate weight_decay) params - rate m_hat / (sqrt(v_hat) + epsilon), rate = "
-        "rates[s - 1]; "
-        "what depends on s alone may be taken in float64",
+        "rates[s - 1]; what depends on s alone may be taken in float64",
         {
             "rates": "one for each update, shape (n,)",
             "beta_1": "a number",
@@ -247,10 +219,10 @@ FUNCTIONS = [
         optimisers.adam,
         denoiser_cases.adam,
     ),
-    _plain(
+    _function(
         "an exponential moving average",
-        "average = params0; for n = 0, 1, ...: share = min(decay, (1 + n) / (10 + n)), "
-        "average = share average + (1 - share) updates[n]",
+        "average = params0; for n = 0, 1, ...: share = min(decay, (1 + n) / (10 + n)), average = "
+        "share average + (1 - share) updates[n]",
         {
             "decay": "a number",
             "params0": "where the average starts, shape (k,)",
@@ -262,14 +234,11 @@ FUNCTIONS = [
     ),
     _function(
         "Ho et al. 2020, Algorithm 1; M2 (27)",
-        "for n = 0 ... N - 1: x_t = sqrt(alpha_bar[t]) x0 + sqrt(1 - alpha_bar[t]) noise with "
-        "x0[n], t[n], "
-        "noise[n]; losses[n] and the gradient as in mlp_loss_gradient with loss_weight 1 and T "
-        "the length of "
-        "beta; one update as in adam, with rates[n], beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-8 "
-        "and no weight "
-        "decay; then the average as in ema. The truth is the noise for target eps, x0 for x0, and "
-        "sqrt(alpha_bar[t]) noise - sqrt(1 - alpha_bar[t]) x0 for v",
+        "for n = 0 ... N - 1: x_t = sqrt(alpha_bar[t]) x0 + sqrt(1 - alpha_bar[t]) noise with x0[n], "
+        "t[n], noise[n]; losses[n] and the gradient as in mlp_loss_gradient with loss_weight 1 and T "
+        "the length of beta; one update as in adam, with rates[n], beta_1 = 0.9, beta_2 = 0.999, "
+        "epsilon = 1e-8 and no weight decay; then the average as in ema. The truth is the noise for "
+        "target eps, x0 for x0, and sqrt(alpha_bar[t]) noise - sqrt(1 - alpha_bar[t]) x0 for v",
         {
             "beta": "beta_1 ... beta_T, shape (T,)",
             "weights": f"at the start: {MLP_WEIGHTS}",
@@ -282,9 +251,8 @@ FUNCTIONS = [
         },
         {
             "losses": "before each update, shape (N,)",
-            "params": "all weights at the end in one flat list: weight row by row, time_weight, "
-            "and so on in the "
-            "order of weights",
+            "params": "all weights at the end in one flat list: weight row by row, time_weight, and "
+            "so on in the order of weights",
             "average": "of the weights, which starts at them, in the same order",
         },
         optimisers.training,

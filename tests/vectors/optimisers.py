@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 
 from tests.vectors.network_formulas import Outputs, mlp_loss_gradient
+from tests.vectors.tolerances import midway
 
 _sqrt = np.frompyfunc(mpmath.sqrt, 1, 1)
 NONE = (0, 0, 0, 0)
@@ -47,7 +48,7 @@ def training(
     for n, rate in enumerate(rates):
         a, s = _sqrt(alpha_bar[t[n]])[:, None], _sqrt(1 - alpha_bar[t[n]])[:, None]
         truth = {"eps": noise[n], "x0": x0[n], "v": a * noise[n] - s * x0[n]}[target]
-        x_t, ones = a * x0[n] + s * noise[n], np.ones(len(a), dtype=object)
+        x_t, ones = midway(a * x0[n] + s * noise[n]), np.ones(len(a), dtype=object)
         cut = np.split(flat, np.cumsum([np.prod(shape, dtype=int) for shape in shapes])[:-1])
         named = {name: w.reshape(s) for name, w, s in zip(names, cut, shapes, strict=True)}
         found = mlp_loss_gradient(len(beta), named, x_t, t[n], truth, ones)
