@@ -1,5 +1,5 @@
-// A network that says slope[t] x_t + offset[t]: every x_t is Gaussian, and log p(x_0), the bound and its
-// gap are known. A port can be held to this without another program.
+// A network that says slope[t] x_t + offset[t]: every x_t is Gaussian, and log p(x_0), the bound and
+// its gap are known. A port can be held to this without another program.
 #pragma once
 
 #include <cmath>
@@ -14,7 +14,7 @@ class AffineModel {
    public:
     AffineModel(const Diffusion<R>& q, const Table& slope, const Table& offset, Target target,
                 const Table& sigma2)
-        : q_(q), sigma2_(sigma2), a_(q.beta.size()), b_(q.beta.size()), m_(q.beta.size()), P_(q.beta.size(), 1.0) {
+        : q_(q), sigma2_(sigma2), a_(q.T() + 1), b_(q.T() + 1), m_(q.T() + 1), P_(q.T() + 1, 1.0) {
         const Diffusion<double> exact(q);
         const Array<double> zero(1, 1), one(1, 1, 1.0);
         for (size_t t = q.T(); t >= 1; --t) {
@@ -38,8 +38,8 @@ class AffineModel {
         for (size_t t = 1; t <= q_.T(); ++t) {
             const Column c_xt = q_.c_xt({t}), c_x0 = q_.c_x0({t});
             const double B = c_xt[0] - a_[t], at_x0 = c_x0[0] + std::sqrt(q_.alpha_bar[t]) * B;
-            const Column error = sum_squares(affine(at_x0, x0, -b_[t])) + q_.one_minus_alpha_bar[t] * d * B * B;
-            total -= 0.5 * error / sigma2_[t];
+            const Column square = sum_squares(affine(at_x0, x0, -b_[t]));
+            total -= 0.5 * (square + q_.one_minus_alpha_bar[t] * d * B * B) / sigma2_[t];
             if (t == 1) total -= 0.5 * d * (std::log(sigma2_[1]) + LOG_2PI);
             else total += q_.loss_constant({t}, sigma2_, x0.d)[0];
         }

@@ -73,11 +73,11 @@ inline Column minimum(Column c, double limit) {
 /// Numbers for t = 0..T; another t throws.
 struct Table : std::vector<double> {
     using std::vector<double>::vector;
-    double& operator[](size_t t) { return at(check(t)); }
-    double operator[](size_t t) const { return at(check(t)); }
+    double& operator[](size_t t) { return data()[check(t)]; }
+    double operator[](size_t t) const { return data()[check(t)]; }
     Column operator[](const Times& t) const {
         Column c(t.size());
-        for (size_t b = 0; b < t.size(); ++b) c[b] = at(check(t[b]));
+        for (size_t b = 0; b < t.size(); ++b) c[b] = (*this)[t[b]];
         return c;
     }
     size_t check(size_t t) const {

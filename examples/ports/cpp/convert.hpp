@@ -29,7 +29,7 @@ inline Table to_table(const json::Value& list) {
 
 inline size_t to_size(const json::Value& number) {
     const double x = number.as_number();
-    if (!(x >= 0.0 && x < 1e15 && x == std::floor(x))) refuse("a time or size must be an integer of 0 or more");
+    if (!(x >= 0.0 && x < 1e15 && x == std::floor(x))) refuse("times and sizes must be integers >= 0");
     return static_cast<size_t>(x);
 }
 
@@ -51,7 +51,7 @@ template <class R>
 Array<R> to_array(const json::Value& list) {
     const auto& rows = list.as_list();
     if (rows.empty()) refuse("an array must have at least one row");
-    if (rows[0].kind == json::Value::number) return to_array<R>(json::Value(std::vector<json::Value>{list}));
+    if (rows[0].kind == json::Value::number) return to_array<R>(std::vector<json::Value>{list});
     Array<R> a(rows.size(), rows[0].as_list().size());
     for (size_t b = 0; b < a.B; ++b) {
         const std::vector<double> row = to_numbers(rows[b]);

@@ -7,8 +7,10 @@
 // together throw std::invalid_argument, a t that no table has std::out_of_range.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,9 +34,10 @@ struct Elbo {
 /// x = move(x), each example extrapolated along its last change (Anderson's method of depth 1), until
 /// changes no longer fall; then they must be small beside start + step * noise.
 template <class R, class Move>
-Array<R> fixed_point(Move move, const Array<R>& start, double step) {
+Array<R> fixed_point(const Move& move, const Array<R>& start, double step) {
     const double eps2 = std::pow(std::numeric_limits<R>::epsilon(), 2);
-    const Column enough = std::pow(2.0, 24) * eps2 * (sum_squares(start) + step * step * double(start.d));
+    const double noise2 = step * step * double(start.d);
+    const Column enough = std::pow(2.0, 24) * eps2 * (sum_squares(start) + noise2);
     Array<R> moved = move(start), change = moved - start, x = moved, best = moved;
     Column least(INFINITY, start.B);
     for (int round = 0, stale = 0; round < 200; ++round, ++stale) {
@@ -192,8 +195,8 @@ struct Diffusion : Schedule {
     }
     /// noise(t) for x_t; decoder(x0, mean, variance) is log p(x_0 | x_1).
     template <class Predict, class Noise, class Decoder>
-    Elbo elbo(Predict predict, const A& x0, Noise noise, const Table& sigma2, Target target,
-              Decoder decoder) const {
+    Elbo elbo(const Predict& predict, const A& x0, const Noise& noise, const Table& sigma2,
+              Target target, const Decoder& decoder) const {
         Elbo e{prior_term(x0), std::vector<Column>(T() + 1, Column(x0.B)), Column(x0.B), Column(x0.B)};
         for (size_t t = 1; t <= T(); ++t) {
             const Times all(t, x0.B);
@@ -211,7 +214,7 @@ struct Diffusion : Schedule {
 
     /// Ho Algorithm 2, J (13).
     template <class Predict, class Noise>
-    Path ancestral_sample(Predict predict, const A& x_T, Noise noise, const Table& sigma2,
+    Path ancestral_sample(const Predict& predict, const A& x_T, const Noise& noise, const Table& sigma2,
                           Target target) const {
         Path x(T() + 1, x_T);
         for (size_t t = T(); t >= 1; --t) {
@@ -224,8 +227,8 @@ struct Diffusion : Schedule {
     /// Song, Meng & Ermon 2021, (12), (16), from t to s:
     /// x_s = sqrt(alpha_bar[s]) x0 + sqrt(1 - alpha_bar[s] - sigma^2) eps + sigma z
     template <class Predict, class Noise>
-    Path ddim_sample(Predict predict, const A& x_T, double eta, Noise noise, const Times& times,
-                     Target target) const {
+    Path ddim_sample(const Predict& predict, const A& x_T, double eta, const Noise& noise,
+                     const Times& times, Target target) const {
         const Schedule s = respaced_schedule(*this, times);
         const double drawn = eta * eta, kept = 1.0 - drawn;
         Path x(s.T() + 1, x_T);
@@ -248,8 +251,9 @@ struct Diffusion : Schedule {
     /// x_s = sqrt((1 - alpha_bar[s]) / (1 - alpha_bar[t])) x_t - sqrt(alpha_bar[s]) (exp(-h) - 1) D
     /// D = (1 + 1/(2r)) x0 - 1/(2r) x0_before, r = h_before / h; x0 at first, and in the step to 0.
     template <class Predict>
-    Path dpm_solver_sample(Predict predict, const A& x_T, int order, const Times& times,
+    Path dpm_solver_sample(const Predict& predict, const A& x_T, int order, const Times& times,
                            Target target) const {
+        check_visits(times, T());
         Path x(times.size() + 1, x_T);
         A x0_before = x_T;
         double h_before = INFINITY;
@@ -270,8 +274,8 @@ struct Diffusion : Schedule {
     /// Heun's method, Karras et al. 2022, Algorithm 1, for the probability flow, Song et al. 2021:
     /// dy/ds = eps(x, t), y = x / sqrt(alpha_bar), s = noise_to_signal; Euler's in the step to 0.
     template <class Predict>
-    Path heun_sample(Predict predict, const A& x_T, const Times& times, Target target) const {
-        check_flow();
+    Path heun_sample(const Predict& predict, const A& x_T, const Times& times, Target target) const {
+        check_flow(times);
         Path x(times.size() + 1, x_T);
         A y = 1.0 / std::sqrt(alpha_bar[T()]) * x_T;
         for (size_t i = times.size(); i >= 1; --i) {
@@ -290,8 +294,8 @@ struct Diffusion : Schedule {
     /// The x_T that DDIM with eta = 0 maps to x_0: each of its steps solved for x_t, from s to t.
     /// x_t = sqrt(alpha_bar[t]) (x_s / sqrt(alpha_bar[s]) + step eps(x_t, t))
     template <class Predict>
-    Path ddim_invert(Predict predict, const A& x_0, const Times& times, Target target) const {
-        check_flow();
+    Path ddim_invert(const Predict& predict, const A& x_0, const Times& times, Target target) const {
+        check_flow(times);
         Path x(times.size() + 1, x_0);
         for (size_t i = 1; i <= times.size(); ++i) {
             const size_t t = times[i - 1], s = i > 1 ? times[i - 2] : 0;
@@ -309,13 +313,15 @@ struct Diffusion : Schedule {
    private:
     /// Where alpha_bar_T = 0, x_T is eps, whatever x_0 is.
     void check_eps(const Times& t) const {
-        if (alpha[t].min() == 0.0) refuse("eps says nothing of x_0 at t = T where alpha_bar_T = 0");
+        for (double a : alpha[t])
+            if (a == 0.0) refuse("eps says nothing of x_0 at t = T where alpha_bar_T = 0");
     }
-    void check_flow() const {
+    void check_flow(const Times& times) const {
+        check_visits(times, T());
         if (alpha_bar[T()] < 1e-300) refuse("the probability flow cannot start where alpha_bar_T = 0");
     }
     template <class Predict>
-    A asked_eps(Predict predict, const A& x_t, size_t t, Target target) const {
+    A asked_eps(const Predict& predict, const A& x_t, size_t t, Target target) const {
         return predicted_eps(x_t, Times(t, x_t.B), predict(x_t, t), target);
     }
 };

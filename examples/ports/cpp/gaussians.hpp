@@ -13,6 +13,10 @@ template <class R>
 struct Gaussian {
     Array<R> mean;
     Column variance;
+
+    Gaussian(Array<R> m, Column v) : mean(std::move(m)), variance(std::move(v)) {
+        if (variance.size() != mean.B) refuse("there must be one variance for each example");
+    }
 };
 
 template <class R>
@@ -113,7 +117,8 @@ Column discretised_gaussian(const Array<R>& x0, const Array<R>& mean, double var
     const double N = double(levels - 1), sigma = std::sqrt(variance);
     Column log_p(x0.B);
     for (size_t i = 0; i < x0.x.size(); ++i) {
-        const double x = double(x0.x[i]), m = double(mean.x[i]), k = std::nearbyint((x + 1.0) * N / 2.0);
+        const double x = double(x0.x[i]), m = double(mean.x[i]);
+        const double k = std::nearbyint((x + 1.0) * N / 2.0);
         if (!(std::abs((2.0 * k - N) / N - x) < 0.01 / N)) refuse("x0 must lie on the levels");
         const double a = k == 0.0 ? -INFINITY : ((2.0 * k - N - 1.0) / N - m) / sigma;
         const double b = k == N ? INFINITY : ((2.0 * k - N + 1.0) / N - m) / sigma;

@@ -97,22 +97,31 @@ class Reader {
         take('"');
         for (; *at_ != '"'; ++at_) {
             if (*at_ == '\0') fail();
-            if (*at_ != '\\') s += *at_;
-            else if (*++at_ == 'u') s += read_code();
-            else if (const char* escape = std::strchr("n\nt\tr\rb\bf\f\"\"\\\\//", *at_); escape && *at_) s += escape[1];
-            else fail();
+            s += *at_ == '\\' ? read_escape() : *at_;
         }
         ++at_;
         return s;
     }
-    std::string read_code() {  // ASCII as it is; nothing here depends on other characters
+    char read_escape() {
+        switch (*++at_) {
+            case 'n': return '\n';
+            case 't': return '\t';
+            case 'r': return '\r';
+            case 'b': return '\b';
+            case 'f': return '\f';
+            case 'u': return read_code();
+            case '"': case '\\': case '/': return *at_;
+            default: fail();
+        }
+    }
+    char read_code() {  // of ASCII; nothing here depends on other characters
         char digits[5] = {};
         std::strncpy(digits, at_ + 1, 4);
         char* end = nullptr;
         const long code = std::strtol(digits, &end, 16);
         if (end != digits + 4) fail();
         at_ += 4;
-        return code < 128 ? std::string(1, static_cast<char>(code)) : "?";
+        return code < 128 ? static_cast<char>(code) : '?';
     }
     Value read_word() {
         for (const char* word : {"true", "false", "null"}) {
@@ -133,7 +142,9 @@ class Reader {
         if (peek() != c) fail();
         ++at_;
     }
-    [[noreturn]] void fail() const { throw std::runtime_error("not JSON: " + std::string(at_).substr(0, 20)); }
+    [[noreturn]] void fail() const {
+        throw std::runtime_error("this is not JSON: \"" + std::string(at_).substr(0, 20) + "\"");
+    }
 
     const char* at_;
 };

@@ -1,6 +1,6 @@
-// Answers the test vectors of ddpm_np, one line of JSON for each case; docs/vectors.md has the protocol.
+// Answers the test vectors of ddpm_np, one line of JSON for each case; docs/vectors.md.
 //
-//     python -m ddpm_np.testing.vectors --run examples/ports/cpp/runner
+//     python -m ddpm_np.testing.vectors --run examples/ports/cpp/build/runner
 #include <functional>
 #include <iostream>
 #include <map>
@@ -123,21 +123,29 @@ std::map<std::string, Function<R>> functions() {
     f["schedule_from_alpha_bar"] = gives_tables<R>([](In in) {
         return schedule_from_alpha_bar(to_table(in.values["alpha_bar"]));
     });
-    f["respaced_schedule"] = gives_tables<R>([](In in) { return respaced_schedule(in.q(), in["times"]); });
+    f["respaced_schedule"] = gives_tables<R>([](In in) {
+        return respaced_schedule(in.q(), in["times"]);
+    });
     f["zero_terminal_snr"] = gives_tables<R>([](In in) { return zero_terminal_snr(in.q()); });
     f["uniform_times"] = gives<R>("times", [](In in) { return uniform_times(in["T"], in["S"]); });
-    f["quadratic_times"] = gives<R>("times", [](In in) { return quadratic_times(in["T"], in["S"]); });
+    f["quadratic_times"] = gives<R>("times", [](In in) {
+        return quadratic_times(in["T"], in["S"]);
+    });
     f["trailing_times"] = gives<R>("times", [](In in) { return trailing_times(in["T"], in["S"]); });
 
     f["q_step_moments"] = gives_moments<R>([](In in) {
         return in.q().q_step_moments(in["x_prev"], in["t"]);
     });
-    f["q_step"] = gives<R>("x_t", [](In in) { return in.q().q_step(in["x_prev"], in["t"], in["noise"]); });
+    f["q_step"] = gives<R>("x_t", [](In in) {
+        return in.q().q_step(in["x_prev"], in["t"], in["noise"]);
+    });
     f["q_two_step_moments"] = gives_moments<R>([](In in) {
         return in.q().q_two_step_moments(in["x_prev2"], in["t"]);
     });
     f["q_moments"] = gives_moments<R>([](In in) { return in.q().q_moments(in["x0"], in["t"]); });
-    f["q_sample"] = gives<R>("x_t", [](In in) { return in.q().q_sample(in["x0"], in["t"], in["noise"]); });
+    f["q_sample"] = gives<R>("x_t", [](In in) {
+        return in.q().q_sample(in["x0"], in["t"], in["noise"]);
+    });
     f["q_posterior"] = gives_moments<R>([](In in) {
         return in.q().q_posterior(in["x0"], in["x_t"], in["t"]);
     });
@@ -159,8 +167,12 @@ std::map<std::string, Function<R>> functions() {
     f["v_from_x0_and_eps"] = gives<R>("v", [](In in) {
         return in.q().v_from_x0_and_eps(in["t"], in["x0"], in["eps"]);
     });
-    f["x0_from_v"] = gives<R>("x0", [](In in) { return in.q().x0_from_v(in["x_t"], in["t"], in["v"]); });
-    f["eps_from_v"] = gives<R>("eps", [](In in) { return in.q().eps_from_v(in["x_t"], in["t"], in["v"]); });
+    f["x0_from_v"] = gives<R>("x0", [](In in) {
+        return in.q().x0_from_v(in["x_t"], in["t"], in["v"]);
+    });
+    f["eps_from_v"] = gives<R>("eps", [](In in) {
+        return in.q().eps_from_v(in["x_t"], in["t"], in["v"]);
+    });
 
     f["model_mean"] = gives<R>("mean", [](In in) {
         return in.q().model_mean(in["x_t"], in["t"], in["prediction"], in["target"]);
@@ -226,7 +238,8 @@ std::map<std::string, Function<R>> functions() {
         const auto decoder = [&](const A& x0, const A& mean, double variance) {
             return decoded(in, x0, mean, variance);
         };
-        const Elbo e = in.q().elbo(in.network(), in["x0"], in.noise(), in["sigma2"], in["target"], decoder);
+        const Elbo e = in.q().elbo(in.network(), in["x0"], in.noise(), in["sigma2"], in["target"],
+                                   decoder);
         return json::Value()
             .set("L_T", to_json(e.L_T))
             .set("L", to_json(e.L))
@@ -250,7 +263,8 @@ std::map<std::string, Function<R>> functions() {
                                   in["target"]);
     });
     f["dpm_solver_sample"] = gives<R>("trajectory", [](In in) {
-        return in.q().dpm_solver_sample(in.network(), in["x_T"], in["order"], in["times"], in["target"]);
+        return in.q().dpm_solver_sample(in.network(), in["x_T"], in["order"], in["times"],
+                                        in["target"]);
     });
     f["heun_sample"] = gives<R>("trajectory", [](In in) {
         return in.q().heun_sample(in.network(), in["x_T"], in["times"], in["target"]);
@@ -269,7 +283,9 @@ std::map<std::string, Function<R>> functions() {
     f["time_embedding"] = gives<R>("embedding", [](In in) {
         return time_embedding<R>(in["T"], in["size"], in["t"]);
     });
-    f["mlp_forward"] = gives<R>("prediction", [](In in) { return in.mlp()(in["x_t"], Times(in["t"])); });
+    f["mlp_forward"] = gives<R>("prediction", [](In in) {
+        return in.mlp()(in["x_t"], Times(in["t"]));
+    });
     return f;
 }
 

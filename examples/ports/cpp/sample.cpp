@@ -2,7 +2,8 @@
 //
 //     python examples/swiss_roll.py
 //     python -m ddpm_np.runs.export runs/swiss_roll/checkpoint.npz --to json
-//     make && ./sample runs/swiss_roll/checkpoint.json 1000
+//     make -C examples/ports/cpp
+//     examples/ports/cpp/build/sample runs/swiss_roll/checkpoint.json 1000
 //
 // In place of a number, a JSON file gives the noise: "x_T", shape (B, d), and "noise", shape
 // (T + 1, B, d), whose entry t is for the step from t.
@@ -36,8 +37,9 @@ json::Value sample(const json::Value& network, const std::string& source) {
     if (source.find_first_not_of("0123456789") != std::string::npos) {
         const json::Value given = read(source);
         const auto noise = to_arrays<R>(given["noise"]);
+        const auto x_T = to_array<R>(given["x_T"]);
         const auto draw = [&](size_t t) { return noise.at(t); };
-        return to_json(model.ancestral_sample(predict, to_array<R>(given["x_T"]), draw, sigma2, target)[0]);
+        return to_json(model.ancestral_sample(predict, x_T, draw, sigma2, target)[0]);
     }
     std::mt19937_64 bits(std::random_device{}());
     std::normal_distribution<R> normal;

@@ -120,14 +120,20 @@ inline Schedule log_snr_schedule(size_t T, double noise, double signal = 0.03) {
     return schedule_from_alpha_bar(alpha_bar);
 }
 
-/// The chain that visits only these times, the last T: alpha_bar'[i] = alpha_bar[times[i-1]],
+/// Visited times increase, from 1 or more to T; from the first, a sampler goes to t = 0, the data.
+inline void check_visits(const Times& times, size_t T) {
+    for (size_t before = 0, i = 0; i < times.size(); before = times[i++])
+        if (times[i] <= before) refuse("times must increase, from 1 or more");
+    if (times.size() == 0 || times[times.size() - 1] != T) refuse("the last of times must be T");
+}
+
+/// The chain that visits only these times: alpha_bar'[i] = alpha_bar[times[i-1]],
 /// beta'[i] = 1 - alpha_bar'[i] / alpha_bar'[i-1], which is not beta there, Nichol & Dhariwal 2021.
 inline Schedule respaced_schedule(const Schedule& s, const Times& times) {
     Schedule r;
-    if (times.size() == 0 || times[times.size() - 1] != s.T()) refuse("the last of times must be T");
+    check_visits(times, s.T());
     for (size_t before = 0, i = 0; i < times.size(); before = times[i++]) {
         const size_t t = times[i];
-        if (t <= before) refuse("times must increase, from 1 or more");
         Sum log;  // of products of alpha, not of ratios of alpha_bar: beta keeps its digits
         for (size_t u = before + 1; u <= t && s.alpha[u] > 0.0; ++u)
             log.add(s.beta[u] < 0.5 ? std::log1p(-s.beta[u]) : std::log(s.alpha[u]));
