@@ -74,7 +74,7 @@ DEFINITION = r"^(?:export )?(?:const|function) (\w+)|^(?: {4})?(?:def|class) (\w
 
 def sites(source: str) -> list[Site]:
     """All that the rules find, in order; none before the first definition."""
-    code = without_texts(source)
+    code = _without_texts(source)
     starts = [(match.start(), match[1] or match[2]) for match in re.finditer(DEFINITION, code, re.M)]
     found = set()
     for rule in RULES:
@@ -105,7 +105,7 @@ def _is_call(code: str, place: int) -> bool:
     return not code[end:].startswith(" =>")
 
 
-def without_texts(source: str) -> str:
+def _without_texts(source: str) -> str:
     """The source with blanks in place of comments, texts, docstrings and imports."""
     pattern = r'"""[\s\S]*?"""|/\*[\s\S]*?\*/|//[^\n]*|(?<=\s)#[^\n]*|"[^"\n]*"|^(?:import|from) .*$'
     return re.sub(pattern, lambda match: re.sub(r"[^\n]", " ", match[0]), source, flags=re.M)

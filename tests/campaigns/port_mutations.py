@@ -1,12 +1,11 @@
 """Ports with one token wrong: does a test vector of the right function fail?
 
-The right function is the one around the mistake, if there are vectors of it; of a helper, any that
-uses it. What no vector can show is not planted: mistakes in what no vector reaches, such as the draws
-of first weights, and those of EQUIVALENT, each with its reason. Cases 0 to 99 are of the JavaScript
+The right function is the one around the mistake, under its name in the language: qSample is q_sample.
+What is no function of the vectors only serves others, and any that fails is right. What no vector can
+show is not planted: UNREACHED and EQUIVALENT, each with its reason. Cases 0 to 99 are of the JavaScript
 port, 100 to 199 of the PyTorch port; a port whose tools are missing is noted, and not tried.
 """
 
-import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from ddpm_np.testing.vectors import Report, VectorsError, load
 from ddpm_np.testing.vectors._port import check_port
 from ddpm_np.testing.vectors._protocols import Json
 from tests.campaigns.cases import Case
-from tests.campaigns.mutation_rules import DEFINITION, Site, sites, without_texts
+from tests.campaigns.mutation_rules import Site, sites
 
 TRIED = "ports with one token wrong, which a vector of the right function shows"
 EACH = 100
@@ -39,20 +38,42 @@ class Port(NamedTuple):
     runner: str
     sources: tuple[str, ...]
     """The files to plant mistakes in."""
+    shared: tuple[str, ...] = ()
+    """What it needs of examples/ports itself."""
 
-    def command(self, folder: Path) -> str:
-        """The command line of the port in a folder."""
-        return f"{self.tool} {folder / self.runner}"
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be tried."""
+        return self.tool is not None and (PORTS / self.folder / self.runner).exists()
+
+    def command(self, ports: Path) -> str:
+        """The command line, of the port or of a copy."""
+        return f"{self.tool} {ports / self.folder / self.runner}"
+
+    def copy(self, ports: Path) -> None:
+        """Copy the port and what it needs."""
+        shutil.copytree(PORTS / self.folder, ports / self.folder)
+        for name in self.shared:
+            shutil.copy(PORTS / name, ports)
 
 
 PYTHON = sys.executable if find_spec("torch") else None
 TRIED_PORTS = (
     Port("javascript", shutil.which("node"), "runner.mjs", ("ddpm.mjs", "mlp.mjs")),
-    Port("pytorch", PYTHON, "runner.py", ("ddpm.py",)),
+    Port("pytorch", PYTHON, "runner.py", ("ddpm.py",), ("serving.py",)),
 )
 
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
-"""Mistakes that change nothing which a port promises: file, line before, line after; and why."""
+UNREACHED = {
+    **dict.fromkeys(("initMlp", "normal"), "it draws the first weights, and vectors have none drawn"),
+}
+"""Definitions that no vector reaches, and why."""
+
+EQUIVALENT = {
+    ("linear", "j <= y.length"): "JavaScript drops what is written behind the end of a vector",
+    ("fixedPoint", "(change) < enough"): "a limit that nobody meets exactly",
+    ("logMass", "sqrt(start + 80)"): "a longer interval, and nothing lies in what it adds",
+}
+"""Mistakes that change nothing that a port promises: the definition, part of the wrong line; and why."""
 
 
 class Mutant(NamedTuple):
@@ -70,9 +91,9 @@ def prepare(folder: Path, numbers: Sequence[int]) -> dict[int, Mutant]:
     chosen: dict[int, Mutant] = {}
     for k, port in enumerate(TRIED_PORTS):
         wanted = [n for n in numbers if k * EACH <= n < (k + 1) * EACH]
-        if port.tool is None or not (PORTS / port.folder / port.runner).exists() or not wanted:
+        if not wanted or not port.is_there:
             continue
-        report = _ask(port, PORTS / port.folder, [f.name for f in load()])
+        report = _ask(port, PORTS, [f.name for f in load()])
         if not report.ok:
             raise RuntimeError(f"the {port.folder} port fails before anything is planted:\n{report}")
         claimed = {result.case.function for result in report.having("passed")}
@@ -84,14 +105,12 @@ def prepare(folder: Path, numbers: Sequence[int]) -> dict[int, Mutant]:
 def try_case(case: Case, context: dict[int, Mutant]) -> None:
     """Plant a mistake and ask the vectors of the right function; if all pass, all others."""
     if case.number not in context:
-        case.note(
-            f"of {TRIED_PORTS[case.number // EACH].folder} not tried, for want of tools or mistakes"
-        )
+        case.note(f"of {TRIED_PORTS[case.number // EACH].folder} not tried")
         return
     mutant = context[case.number]
     port = mutant.port
-    shutil.copytree(PORTS / port.folder, case.folder, dirs_exist_ok=True)
-    path = case.folder / mutant.source
+    port.copy(case.folder)
+    path = case.folder / port.folder / mutant.source
     before = path.read_text(encoding="utf-8")
     path.write_text(mutant.site.plant(before), encoding="utf-8")
     if failed_functions(port, case.folder, mutant.right):
@@ -99,11 +118,10 @@ def try_case(case: Case, context: dict[int, Mutant]) -> None:
         return
     others = failed_functions(port, case.folder, [f.name for f in load()])
     what = f"only {', '.join(sorted(others)[:3])} fails" if others else "nothing fails"
-    lines = "\n      ".join(
-        f"{sign} {line}" for sign, line in zip("-+", mutant.site.change(before), strict=True)
-    )
+    right, wrong = mutant.site.change(before)
     where = f"{port.folder}/{mutant.source}, {mutant.site.definition}, {mutant.site.kind}"
-    case.expect(False, f"{where}: {what}", f"{lines}\n      right: {', '.join(mutant.right[:6])}")
+    detail = f"- {right}\n      + {wrong}\n      right: {', '.join(mutant.right[:6])}"
+    case.expect(False, f"{where}: {what}", detail)
 
 
 def failed_functions(port: Port, folder: Path, functions: Sequence[str]) -> set[str]:
@@ -115,8 +133,8 @@ def failed_functions(port: Port, folder: Path, functions: Sequence[str]) -> set[
     return {result.case.function for result in report.failed}
 
 
-def _ask(port: Port, folder: Path, functions: Sequence[str]) -> Report:
-    return check_port(port.command(folder), load(functions), Json(), "float64", SECONDS)
+def _ask(port: Port, ports: Path, functions: Sequence[str]) -> Report:
+    return check_port(port.command(ports), load(functions), Json(), "float64", SECONDS)
 
 
 # --- which mistakes -----------------------------------------------------------------------------
@@ -125,14 +143,15 @@ def _ask(port: Port, folder: Path, functions: Sequence[str]) -> Report:
 def choose(port: Port, claimed: set[str], number: int) -> list[Mutant]:
     """So many mistakes that a vector may show, of all kinds alike; always the same."""
     sources = {name: (PORTS / port.folder / name).read_text(encoding="utf-8") for name in port.sources}
-    runner = (PORTS / port.folder / port.runner).read_text(encoding="utf-8")
-    right = right_functions([*sources.values(), runner], claimed)
+    own = {_plain(function): (function,) for function in claimed}
     by_kind: dict[str, list[Mutant]] = {}
     for name, source in sources.items():
         for site in sites(source):
-            ought = tuple(sorted(right.get(site.definition, ())))
-            if ought and (name, *site.change(source)) not in EQUIVALENT:
-                by_kind.setdefault(site.kind, []).append(Mutant(port, name, site, ought))
+            if site.definition in UNREACHED or _is_equivalent(site, source):
+                continue
+            ought = own.get(_plain(site.definition), tuple(sorted(claimed)))
+            mutant = Mutant(port, name, site, ought)
+            by_kind.setdefault(site.kind, []).append(mutant)
     rng = np.random.default_rng(0)
     order = [[own[i] for i in rng.permutation(len(own))] for own in by_kind.values()]
     rounds = [own[i] for i in range(max(map(len, order))) for own in order if i < len(own)]
@@ -143,6 +162,14 @@ def choose(port: Port, claimed: set[str], number: int) -> list[Mutant]:
         if _can_be_read(mutant, sources[mutant.source]):
             chosen.append(mutant)
     return chosen
+
+
+def _is_equivalent(site: Site, source: str) -> bool:
+    right, wrong = site.change(source)
+    return any(
+        site.definition == definition and has in wrong and has not in right
+        for definition, has in EQUIVALENT
+    )
 
 
 def _can_be_read(mutant: Mutant, source: str) -> bool:
@@ -156,45 +183,6 @@ def _can_be_read(mutant: Mutant, source: str) -> bool:
         return True
     command = [str(mutant.port.tool), "--input-type=module", "--check"]
     return subprocess.run(command, input=text, text=True, capture_output=True).returncode == 0
-
-
-def right_functions(sources: Sequence[str], claimed: set[str]) -> dict[str, set[str]]:
-    """For each definition, the functions whose vectors must show that it is wrong.
-
-    Itself, if it is one of them under its name in the language (qSample is q_sample); else all that
-    use it, by way of others or at once. The runner's entry for a function uses what it calls.
-    """
-    uses = _uses(sources, claimed)
-    right: dict[str, set[str]] = {}
-    for function in claimed:
-        seen, ahead = set(), [name for name in uses if _plain(name) == _plain(function)]
-        while ahead:
-            name = ahead.pop()
-            if name not in seen:
-                seen.add(name)
-                ahead += uses[name] & uses.keys()
-        for name in seen:
-            right.setdefault(name, set()).add(function)
-    own = {_plain(function): function for function in claimed}
-    return {name: {own[_plain(name)]} if _plain(name) in own else all for name, all in right.items()}
-
-
-def _uses(sources: Sequence[str], claimed: set[str]) -> dict[str, set[str]]:
-    """All words in the text of each definition, and of each entry of the runner."""
-    uses: dict[str, set[str]] = {}
-    entry = rf"^ +\"?({'|'.join(claimed)})\"?(?::|,$)"
-    for source in sources:
-        code = without_texts(source)
-        found = [*re.finditer(DEFINITION, code, re.M), *re.finditer(entry, source, re.M)]
-        found.sort(key=lambda match: match.start())
-        stops = [match.start() for match in found[1:]] + [len(source)]
-        for match, stop in zip(found, stops, strict=True):
-            name = next(filter(None, match.groups()))
-            words = re.findall(r"\w+", source[match.end() : stop])
-            uses.setdefault(name, set()).update(words)
-            if match[0].rstrip().endswith(","):  # shorthand: the entry is named as what it calls
-                uses[name].add(name)
-    return uses
 
 
 def _plain(name: str) -> str:

@@ -135,7 +135,7 @@ export function zeroTerminalSnr(s) {
 }
 
 /** S times evenly from 1 to T; of halves, the even one. */
-export const uniformTimes = (T, S) => distinct(T, S, (i) => 1 + (S > 1 ? ((T - 1) * i) / (S - 1) : T - 1));
+export const uniformTimes = (T, S) => distinct(T, S, (i) => (S > 1 ? 1 + ((T - 1) * i) / (S - 1) : T));
 /** S times from 1 to T whose roots are even, Song et al. 2021. */
 export const quadraticTimes = (T, S) => distinct(T, S, (i) => 1 + (T - 1) * (S > 1 ? i / (S - 1) : 1) ** 2);
 /** Ends of S equal parts of 1 ... T, Lin et al. 2024. */
