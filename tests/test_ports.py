@@ -27,6 +27,7 @@ from ddpm_np.training import Recipe, init_state, train_step
 
 FOLDER = Path(__file__).parents[1] / "examples" / "ports"
 IMAGES = {"conv2d", "group_norm", "attention", "unet"}
+BACKWARD = {"silu", "linear_backward", "mlp_loss_gradient"}
 
 
 class Port(NamedTuple):
@@ -58,6 +59,13 @@ PORTS = {
         sample="node {ports}/javascript/sample.mjs",
         lacks={*IMAGES, "affine_log_likelihood"},
         programs=("node",),
+    ),
+    "cpp": Port(
+        runner="{built}/runner",
+        sample="{built}/sample",
+        lacks={*IMAGES, *BACKWARD, "adam", "ema", "training"},
+        programs=("make", "g++"),
+        build="make --silent -C {ports}/cpp OUT={built} CXXFLAGS=-O0",
     ),
 }
 
@@ -191,3 +199,61 @@ def test_javascript_readme_trains_and_samples(tmp_path):
     assert len(json.loads(numbers)) == 2
     assert 0.0 < float(loss) < 3.0
     assert steps == "20"
+
+
+# --- C++ alone --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("port", ["cpp"], indirect=True)
+@pytest.mark.parametrize(
+    ("function", "inputs", "says"),
+    [
+        (
+            "q_sample",
+            {"beta": [0.5], "x0": [[1]], "t": [2], "noise": [[1]]},
+            "t must be between 1 and T",
+        ),
+        ("q_sample", {"beta": [0.5], "x0": [[1]], "t": [1], "noise": [[1, 2]]}, "share one shape"),
+        ("q_sample", {"beta": [0.5], "x0": [[1]], "t": [1, 1], "noise": [[1]]}, "for each example"),
+        ("prior_term", {"beta": [1.5], "x0": [[1]]}, "beta must lie strictly between 0 and 1"),
+        ("respaced_schedule", {"beta": [0.5, 0.5], "times": [1]}, "the last of times must be T"),
+        ("x0_from_eps", {"beta": [1], "x_t": [[1]], "t": [1], "eps": [[1]]}, "eps says nothing of x_0"),
+    ],
+)
+def test_cpp_refuses_in_a_sentence_and_goes_on(port, function, inputs, says):
+    asked = {"id": "a", "function": function, "inputs": inputs}
+    fine = {"id": "b", "function": "trailing_times", "inputs": {"T": 4, "S": 2}}
+    lines = [{"vectors": 1, "dtype": "float64"}, asked, fine]
+    given = "\n".join(map(json.dumps, lines))
+    done = subprocess.run(port.runner, input=given, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    _, refused, answered = map(json.loads, done.stdout.splitlines())
+    assert says in refused["error"]
+    assert answered == {"id": "b", "outputs": {"times": [2, 4]}}
+
+
+def test_cpp_needs_its_own_headers_and_the_standard_library():
+    own = {path.name for path in (FOLDER / "cpp").glob("*.hpp")}
+    for path in (FOLDER / "cpp").glob("*.[hc]pp"):
+        included = re.findall(r'#include (".+?"|<.+?>)', path.read_text(encoding="utf-8"))
+        assert all(
+            name[1:-1] in own if name[0] == '"' else name.isascii() and "." not in name
+            for name in included
+        )
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_cpp_readme_compiles_to_27(tmp_path):
+    readme = (FOLDER / "cpp" / "README.md").read_text(encoding="utf-8")
+    code = re.findall(r"(?m)^ {4}(.*)", readme[: readme.index("## It is proved")])
+    shown = 'for (float x : x_t.x) std::printf("%.9g\\n", double(x));'
+    body = "\n".join([*code[2:], shown])
+    source = f"#include <cstdio>\n{code[0]}\n{code[1]}\nint main() {{\n{body}\n}}\n"
+    (tmp_path / "readme.cpp").write_text(source)
+    program = str(tmp_path / "readme")
+    options = ["-std=c++17", "-O0", f"-I{FOLDER / 'cpp'}"]
+    subprocess.run(["g++", *options, tmp_path / "readme.cpp", "-o", program], check=True)
+    printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    x0, noise = np.full((2, 3), 0.5), np.ones((2, 3))
+    x_t = ddpm.q_sample(ddpm.linear_schedule(1000), x0, np.array([1, 1000]), noise)
+    assert np.array(printed.split(), float) == pytest.approx(x_t.ravel(), rel=4 * 2.0**-24)
