@@ -1,4 +1,4 @@
-"""Writes the test vectors in ddpm_np/testing/vectors/v1: expected values in 40 digits, from the formulas.
+"""Writes the test vectors, ddpm_np/testing/vectors/v1: expected values in 40 digits, by the formulas.
 
 Nothing here imports ddpm_np: each function is derived once more, briefly, with mpmath.
 

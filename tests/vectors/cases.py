@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.vectors.tolerances import numbers, plain, tolerance
+from tests.vectors.tolerances import midway, numbers, plain, tolerance
 
 VERSION = 1
 Draft = tuple[dict[str, Any], list[str], str]
@@ -24,7 +24,7 @@ class Function:
     inputs: dict[str, str]
     outputs: dict[str, str]
     compute: Callable[..., dict[str, Any]]
-    """Takes the inputs by name: mpmath's numbers, object arrays of them, integers and text as they are."""
+    """Takes inputs by name: mpmath's numbers, object arrays of them; integers and text as they are."""
     cases: Callable[[], Iterable[Draft]]
     prepare: Callable[..., dict[str, Any]] | None = None
     """What makes compute's inputs from those of the file, a table of beta say: it rounds as well."""
@@ -56,10 +56,10 @@ def _case(
         exact = name in function.off_float32 or bool(np.all(found.astype(np.float32) == found))
         assert exact, f"{id}: {name} does not fit into float32"
 
-    def compute(shaken: Callable[[Any], Any]) -> dict[str, Any]:
-        given = shaken(inputs)
+    def compute() -> dict[str, Any]:
+        given = midway(inputs)
         if function.prepare is not None:
-            given = shaken(function.prepare(**given))
+            given = midway(function.prepare(**given))
         return function.compute(**given)
 
     expected, bounds = tolerance(compute, seed=id)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def draw(seed: str, *shape: int, scale: float = 1.0) -> Any:
-    """Multiples of scale / 64 between -1.5 scale and 1.5 scale, none of them 0; scale is a power of 2."""
+    """Multiples of scale / 64 between -1.5 scale and 1.5 scale, none of them 0; scale a power of 2."""
     # Python promises that random() stays the same; it promises nothing of its other methods.
     rng = random.Random(seed)
     numbers = [math.floor(rng.random() * 96) + 1 for _ in range(math.prod(shape))]

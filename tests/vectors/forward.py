@@ -112,7 +112,12 @@ def eps_from_v(beta: Any, x_t: Any, t: Any, v: Any) -> dict[str, Any]:
 # The betas, the times that are asked, d, and a note.
 SETTINGS: list[tuple[Any, list[int], int, str]] = [
     (UNEVEN, [1, 3, 5], 2, "each example has its own time, the first and the last among them"),
-    (UNEVEN, [4, 2], 3, "times that fall; neighbours in beta are far apart, so that t - 1 or t + 1 shows"),
+    (
+        UNEVEN,
+        [4, 2],
+        3,
+        "times that fall; neighbours in beta are far apart, so that t - 1 or t + 1 shows",
+    ),
     (THREE, [3], 2, "t = T: the last entry of the tables, which have T + 1"),
     (ONE, [1, 1], 2, "T = 1: alpha_bar_0 is 1, alpha_bar_1 is alpha_1"),
     (LINEAR, [1], 1, "t = 1, d = 1"),

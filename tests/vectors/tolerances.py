@@ -3,10 +3,13 @@
     tolerance = 16 u (condition + |expected|),  u = 2^-53 for float64, 2^-24 for float32
 
 The condition of an entry is how far it moves, at most, when every number that goes in is moved by a
-relative delta, up or down at random, over delta: 16 draws. A number that is 0 stays 0.
+relative delta, up or down at random, over delta: 16 draws. So is every number that :func:`midway` marks
+as one that a port has to round on its way: an entry of a table, x_t, a mean. A number that is 0 stays 0.
 """
 
+import contextlib
 import decimal
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -22,18 +25,15 @@ UNITS = {"float64": 2.0**-53, "float32": 2.0**-24}
 # Half of the digits: neither the curvature nor the rounding of the difference is seen.
 DELTA = mpmath.mpf(2) ** -64
 
-Compute = Callable[[Callable[[Any], Any]], dict[str, Any]]
 
-
-def tolerance(compute: Compute, seed: str) -> tuple[dict[str, Any], dict[str, dict[str, list[float]]]]:
-    """Return the expected outputs, and by dtype and output the pair [abs, rel].
-
-    compute takes a function that turns inputs, as in the file, into those of the formula.
-    """
+def tolerance(
+    compute: Callable[[], dict[str, Any]], seed: str
+) -> tuple[dict[str, Any], dict[str, dict[str, list[float]]]]:
+    """Return the expected outputs, and by dtype and output the pair [abs, rel]."""
     with mpmath.workdps(DIGITS):
-        outputs = compute(exactly)
-        rng = random.Random(seed)
-        moved = [compute(lambda inputs: _shaken(inputs, rng)) for _ in range(DRAWS)]
+        outputs = compute()
+        with _moving(random.Random(seed)):
+            moved = [compute() for _ in range(DRAWS)]
         condition = {name: _condition(y, [m[name] for m in moved]) for name, y in outputs.items()}
     expected = {name: plain(value) for name, value in outputs.items()}
     bounds = {
@@ -43,13 +43,28 @@ def tolerance(compute: Compute, seed: str) -> tuple[dict[str, Any], dict[str, di
     return expected, bounds
 
 
-def exactly(inputs: Any) -> Any:
-    """Inputs as the formulas take them: floats as mpmath's numbers, lists as arrays."""
-    return _converted(inputs, mpmath.mpf)
+_rng: random.Random | None = None
 
 
-def _shaken(inputs: Any, rng: random.Random) -> Any:
-    return _converted(inputs, lambda x: x * (1 + DELTA if rng.random() < 0.5 else 1 - DELTA))
+@contextlib.contextmanager
+def _moving(rng: random.Random) -> Iterator[None]:
+    global _rng
+    _rng = rng
+    try:
+        yield
+    finally:
+        _rng = None
+
+
+def midway(value: Any) -> Any:
+    """Numbers that a port has to round: as they are, but moved when the condition is sought.
+
+    Floats come back as mpmath's numbers, and lists as arrays.
+    """
+    if _rng is None:
+        return _converted(value, lambda x: x)
+    draw, up, down = _rng.random, 1 + DELTA, 1 - DELTA
+    return _converted(value, lambda x: x * (up if draw() < 0.5 else down))
 
 
 def _converted(value: Any, number: Callable[[Any], Any]) -> Any:
@@ -92,7 +107,7 @@ def _pair(expected: list[float], condition: list[float], u: float) -> list[float
         while len(hull) > 1 and _turns_up(*hull[-2:], (x, y)):
             hull.pop()
         hull.append((x, y))
-    for (x1, y1), (x2, y2) in zip(hull, hull[1:], strict=False):
+    for (x1, y1), (x2, y2) in itertools.pairwise(hull):
         slope = (y2 - y1) / (x2 - x1)
         if slope >= 0.0 and y1 - slope * x1 >= 0.0:
             candidates.append((y1 - slope * x1, slope))
