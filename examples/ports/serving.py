@@ -116,9 +116,6 @@ def functions(ddpm, array, sin):
             rest = {key: array(value) for key, value in rest.items()}
         return named(outputs, getattr(ddpm, name)(**rest))
 
-    def embedding(T, size, t):
-        return {"embedding": ddpm.time_embedding(T, size)[t]}
-
     def times(kind, T, S):
         return {"times": ddpm.visits(kind, T, S)}
 
@@ -133,7 +130,6 @@ def functions(ddpm, array, sin):
         "normal_log_density": normal,
         "kl_isotropic": kl_isotropic,
         "gaussian_decoder": gaussian_decoder,
-        "time_embedding": embedding,
     }
 
 

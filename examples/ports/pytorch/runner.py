@@ -24,6 +24,11 @@ def make(dtype):
     return {**serving.functions(ddpm, array, torch.sin), **NETWORKS}, array
 
 
+def time_embedding(T, size, t):
+    """The embedding of these times."""
+    return {"embedding": ddpm.time_embedding(T, size)[t]}
+
+
 def silu(x):
     """SiLU and its derivative."""
     y, (slope,) = with_gradients(torch.nn.functional.silu, [x], torch.ones_like(x))
@@ -107,7 +112,8 @@ def training(beta, weights, x0, t, noise, rates, target, decay):
 
 
 NETWORKS = {
-    f.__name__: f for f in (silu, linear_backward, mlp_forward, mlp_loss_gradient, adam, ema, training)
+    f.__name__: f
+    for f in (time_embedding, silu, linear_backward, mlp_forward, mlp_loss_gradient, adam, ema, training)
 }
 
 if __name__ == "__main__":
