@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ddpm_np.testing.vectors.__main__ import main
-from tests.vectors_table import DOCUMENT, with_tables
+from tests.vectors_table import DOCUMENT, PAGE, page, with_tables
 
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 
@@ -22,6 +22,7 @@ def block(language):
 
 def test_the_tables_are_those_of_the_files():
     assert with_tables(TEXT) == TEXT, "vectors have changed: make format"
+    assert page() == PAGE.read_text(encoding="utf-8"), "vectors have changed: make format"
 
 
 def test_the_port_in_javascript_passes(tmp_path, capsys):

@@ -26,6 +26,7 @@ CAMPAIGNS = (
     "stops",
     "full_disk",
     "two_writers",
+    "port_mutations",
 )
 SHOWN = 12
 """Kinds of faults of a campaign that are written out."""

@@ -256,7 +256,8 @@ FUNCTIONS = [
         "affine_log_likelihood",
         "M2 (2), (3), (19)",
         "log_p = log of the integral of p(x_T) prod of p(x_{t-1} | x_t) over x_1 ... x_T;"
-        " expected_elbo = E[total] of elbo_affine over the noise, decoder Gaussian; gap = log_p - expected_elbo",
+        " expected_elbo = E[total] of elbo_affine over the noise, with the Gaussian decoder;"
+        " gap = log_p - expected_elbo",
         {"beta": BETA, "x0": ROWS, "sigma2": SIGMA2, **AFFINE},
         {"log_p": PER_EXAMPLE, "expected_elbo": PER_EXAMPLE, "gap": PER_EXAMPLE},
         affine_log_likelihood,

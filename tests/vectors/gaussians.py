@@ -9,6 +9,7 @@ import numpy as np
 from tests.vectors.cases import Draft, Function
 from tests.vectors.chain import PER_EXAMPLE, ROWS, log
 from tests.vectors.draws import draw, f32
+from tests.vectors.tolerances import midway
 
 
 def kl_normal_1d(mean_1: Any, std_1: Any, mean_2: Any, std_2: Any) -> dict[str, Any]:
@@ -65,8 +66,8 @@ def log_bins(x0: Any, mean: Any, variance: Any, levels: int) -> Any:
 
     def one(x: Any, m: Any) -> Any:
         k = round(float((x + 1) * (levels - 1) / 2))
-        low = -mpmath.inf if k == 0 else (x - half - m) / sigma
-        high = mpmath.inf if k == levels - 1 else (x + half - m) / sigma
+        low = -mpmath.inf if k == 0 else midway((x - half - m) / sigma)
+        high = mpmath.inf if k == levels - 1 else midway((x + half - m) / sigma)
         return mpmath.log(_mass(low, high))
 
     return np.frompyfunc(one, 2, 1)(x0, mean).sum(axis=1)

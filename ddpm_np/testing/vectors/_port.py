@@ -44,8 +44,10 @@ class Port:
         self._in_a_row = 0
         try:
             self._start()
-        except Broken as reason:
+        except BaseException as reason:  # Ctrl-C too: nothing else would end the program
             self._end()
+            if not isinstance(reason, Broken):
+                raise
             raise VectorsError(f"{command} is no port, or not for these vectors: {reason}") from None
 
     def __enter__(self) -> "Port":

@@ -1,0 +1,193 @@
+"""Ports in other languages: each passes the vectors it claims, and samples as ddpm_np does.
+
+A port is a row of PORTS. It is skipped where what it needs is not installed.
+"""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import ddpm_np as ddpm
+from ddpm_np.nn import Adam, MLPDenoiser, Ops, constant_rate
+from ddpm_np.runs.checkpoint import save_checkpoint
+from ddpm_np.runs.evaluation import predictor
+from ddpm_np.runs.export import export
+from ddpm_np.testing.vectors import load
+from ddpm_np.testing.vectors._port import check_port
+from ddpm_np.testing.vectors._protocols import Json
+from ddpm_np.training import Recipe, init_state, train_step
+
+FOLDER = Path(__file__).parents[1] / "examples" / "ports"
+IMAGES = {"conv2d", "group_norm", "attention", "unet"}
+
+
+class Port(NamedTuple):
+    """A port: what it needs, how to run it, and what it leaves out.
+
+    In commands {ports} is examples/ports, {python} this Python, {built} a folder for the build.
+    """
+
+    runner: str
+    """Answers vectors."""
+    sample: str
+    """Takes an exported network and a file of noise, and prints samples."""
+    lacks: set[str]
+    """The functions that it does not claim."""
+    programs: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    build: str = ""
+
+    @property
+    def missing(self) -> list[str]:
+        """What it needs and is not installed."""
+        programs = [name for name in self.programs if shutil.which(name) is None]
+        return programs + [name for name in self.modules if importlib.util.find_spec(name) is None]
+
+
+PORTS = {
+    "javascript": Port(
+        runner="node {ports}/javascript/runner.mjs",
+        sample="node {ports}/javascript/sample.mjs",
+        lacks={*IMAGES, "affine_log_likelihood"},
+        programs=("node",),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=PORTS)
+def port(request, tmp_path_factory):
+    """A port that is ready to run, its commands filled in."""
+    row = PORTS[request.param]
+    if row.missing:
+        pytest.skip(f"the {request.param} port needs {', '.join(row.missing)}")
+    places = {"ports": FOLDER, "python": sys.executable, "built": tmp_path_factory.mktemp("built")}
+    if row.build:
+        subprocess.run(row.build.format(**places), shell=True, check=True)
+    return row._replace(runner=row.runner.format(**places), sample=row.sample.format(**places))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_passes_the_vectors_of_all_functions_but_those_it_lacks(port, dtype):
+    functions = load()
+    report = check_port(port.runner, functions, Json(), dtype, seconds=60.0)
+    report.raise_if_failed()
+    passed = {result.case.function for result in report.having("passed")}
+    assert passed == {function.name for function in functions} - port.lacks
+    skipped = {result.case.function for result in report.having("skipped")}
+    assert skipped <= port.lacks
+
+
+# --- samples of a trained network ---------------------------------------------------------------
+
+T, B = 20, 50
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small network on the swiss roll, trained briefly in float32, and its export."""
+    rng = np.random.default_rng(0)
+    schedule = ddpm.linear_schedule(T, 0.02, 0.4)
+    recipe = Recipe(schedule, MLPDenoiser(2, T, 16, 2, 8), Adam(constant_rate(5e-3)))
+    state, roll = init_state(recipe, 0, np.float32), ddpm.data.swiss_roll(2000, rng)
+    for _ in range(200):
+        x0 = roll[rng.integers(len(roll), size=64)].astype(np.float32)
+        t, noise = rng.integers(1, T + 1, 64), rng.standard_normal(x0.shape, dtype=np.float32)
+        state = train_step(recipe, state, x0, t, noise, Ops())
+    folder = tmp_path_factory.mktemp("trained")
+    save_checkpoint(folder / "checkpoint.npz", recipe, state, {"target": "eps"}, np.asarray)
+    export(folder / "checkpoint.npz", "json", folder / "network.json")
+    export(folder / "checkpoint.npz", "json", folder / "raw.json", raw=True)
+    return recipe, state, folder
+
+
+def draws(rng):
+    """x_T, and noise for the step from each t."""
+    x_T, noise = rng.standard_normal((B, 2)), rng.standard_normal((T + 1, B, 2))
+    return x_T.astype(np.float32), noise.astype(np.float32)
+
+
+def samples(recipe, params, x_T, noise):
+    sigma2 = ddpm.reverse_variance(recipe.schedule, "beta")
+    predict = predictor(recipe, params, Ops())
+    return ddpm.ancestral_sample(recipe.schedule, predict, x_T, noise=lambda t: noise[t], sigma2=sigma2)
+
+
+def samples_of_port(port, network, folder, x_T, noise):
+    given = {"x_T": x_T.tolist(), "noise": noise.tolist()}
+    (folder / "noise.json").write_text(json.dumps(given))
+    command = [*port.sample.split(), str(network), str(folder / "noise.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return np.array(json.loads(done.stdout))
+
+
+def test_repeats_samples_to_the_rounding_of_float32(port, trained, tmp_path):
+    """As for vectors: 16 roundings of what goes in, by the condition of a sample as it is measured."""
+    recipe, state, folder = trained
+    rng = np.random.default_rng(1)
+    x_T, noise = draws(rng)
+    found = samples_of_port(port, folder / "network.json", tmp_path, x_T, noise)
+
+    inputs = [a.astype(np.float64) for a in (state.average, x_T, noise)]
+    exact = samples(recipe, *inputs)
+    delta, condition = 1e-8, np.zeros(exact.shape)
+    for _ in range(16):
+        moved = [a * (1.0 + delta * rng.choice([-1.0, 1.0], a.shape)) for a in inputs]
+        condition = np.maximum(condition, np.abs(samples(recipe, *moved) - exact) / delta)
+    tolerance = 16 * 2.0**-24 * (condition + np.abs(exact))
+    assert np.all(np.abs(found - exact) <= tolerance)
+    assert np.max(np.abs(found - samples(recipe, state.average, x_T, noise))) <= np.max(2 * tolerance)
+    assert np.max(tolerance) < 1e-3 < np.std(exact)  # far below what a wrong step changes
+
+
+def test_samples_from_the_weights_that_it_is_given(port, trained, tmp_path):
+    recipe, state, folder = trained
+    x_T, noise = draws(np.random.default_rng(2))
+    raw = samples_of_port(port, folder / "raw.json", tmp_path, x_T, noise)
+    average = samples_of_port(port, folder / "network.json", tmp_path, x_T, noise)
+    assert np.abs(raw - samples(recipe, state.params, x_T, noise)).max() < 1e-4
+    assert np.abs(raw - average).max() > 1e-2
+
+
+def test_is_short():
+    for path in FOLDER.rglob("*"):
+        if path.suffix in {".mjs", ".py", ".hpp", ".cpp"}:
+            assert len(path.read_text(encoding="utf-8").splitlines()) < 450, path
+
+
+# --- JavaScript alone -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ddpm.mjs", "mlp.mjs"])
+def test_javascript_needs_neither_node_nor_a_package(name):
+    source = (FOLDER / "javascript" / name).read_text(encoding="utf-8")
+    assert set(re.findall(r'from "(.+?)"', source)) <= {"./ddpm.mjs"}
+    assert not re.search(r"\b(process\.|require\(|Buffer|globalThis|import\()", source)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_javascript_readme_trains_and_samples(tmp_path):
+    readme = (FOLDER / "javascript" / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?m)(?:^(?: {4}.*)?\n)+", readme)
+    code = [re.sub("(?m)^ {4}", "", block) for block in blocks if "import {" in block]
+    assert len(code) == 2
+    for path in (FOLDER / "javascript").glob("*.mjs"):
+        shutil.copy(path, tmp_path)
+    shown = "\nconsole.log(JSON.stringify([...x_0]), state.loss, state.adam.step);"
+    for block, end in zip(code, ("\nconsole.log([...x_t]);", shown), strict=True):
+        (tmp_path / "readme.mjs").write_text(block.replace("step < 2000", "step < 20") + end)
+        done = subprocess.run(["node", tmp_path / "readme.mjs"], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "NaN" not in done.stdout
+    numbers, loss, steps = done.stdout.split()
+    assert len(json.loads(numbers)) == 2
+    assert 0.0 < float(loss) < 3.0
+    assert steps == "20"
