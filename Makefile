@@ -17,12 +17,13 @@ JOBS ?= auto
 # The tests run side by side: one BLAS thread each.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-peers campaign bench bench-gpu check unit format clean help
+.PHONY: demo test test-peers vectors vectors-check campaign bench bench-gpu check unit format clean help
 
 help:
 	@echo 'make demo        install into $(VENV), train on the swiss roll, draw it (a minute)'
 	@echo 'make test        install into $(VENV), run every check (minutes)'
 	@echo 'make test-peers  the same against PyTorch, which is installed for it'
+	@echo 'make vectors     write the test vectors again, byte for byte; vectors-check only compares (minutes)'
 	@echo 'make campaign    kill, damage, fill and misuse it at random, and count what goes wrong (a quarter of an hour)'
 	@echo 'make bench       time it beside PyTorch, on an idle machine (a quarter of an hour)'
 	@echo 'make bench-gpu   the same on an NVIDIA GPU'
@@ -44,6 +45,12 @@ unit: $(VENV)/.test
 
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest -n $(JOBS) -m peers
+
+vectors: $(VENV)/.test
+	$(BIN)/python -m tests.vectors
+
+vectors-check: $(VENV)/.test
+	$(BIN)/python -m tests.vectors --check
 
 campaign: $(VENV)/.test
 	$(BIN)/python -m tests.campaigns

@@ -25,6 +25,7 @@ from tests.vectors.chain import (
 )
 from tests.vectors.draws import draw, f32
 from tests.vectors.gaussians import grid, log_bins
+from tests.vectors.losses import sums
 from tests.vectors.reverse import TARGETS, variances
 from tests.vectors.tolerances import midway
 
@@ -112,7 +113,7 @@ def affine_log_likelihood(
 
 
 def _prior() -> Iterator[Draft]:
-    flags = ["sign", "E5", "mean-for-sum"]
+    flags = ["sign", "root"]
     for n, (beta, B, d, note) in enumerate(
         [
             (UNEVEN, 2, 2, "much of x_0 is left: -L_T is large"),
@@ -124,7 +125,7 @@ def _prior() -> Iterator[Draft]:
             (HO, 2, 2, "fifty small betas: nearly all of x_0 is left"),
         ]
     ):
-        yield {"beta": beta, "x0": draw(f"prior {n}", B, d)}, flags, note
+        yield {"beta": beta, "x0": draw(f"prior {n}", B, d)}, [*flags, *sums(d)], note
     yield (
         {"beta": DEEP, "x0": np.zeros((1, 2))},
         ["cancellation"],
@@ -133,7 +134,7 @@ def _prior() -> Iterator[Draft]:
 
 
 def _middle_cases() -> Iterator[Draft]:
-    flags = ["sign", "swapped", "E6", "mean-for-sum"]
+    flags = ["sign", "swapped"]
     for n, (beta, t, kind, B, d, note) in enumerate(
         [
             (UNEVEN, 2, "posterior", 2, 2, "t = 2: L_1"),
@@ -150,7 +151,7 @@ def _middle_cases() -> Iterator[Draft]:
     ):
         arrays = {key: draw(f"middle {n} {key}", B, d) for key in ("x0", "x_t", "mean")}
         inputs = {"beta": beta, "x0": arrays["x0"], "x_t": arrays["x_t"], "t": t, "mean": arrays["mean"]}
-        yield inputs | {"sigma2": variances(beta, kind)}, flags, note
+        yield inputs | {"sigma2": variances(beta, kind)}, [*flags, *sums(d)], note
 
 
 def network(name: str, T: int, *tables: str) -> dict[str, Any]:
@@ -185,7 +186,7 @@ def _elbo() -> Iterator[Draft]:
                 noise[0] = 0.0
                 inputs = {"beta": beta, "x0": x0, "noise": noise, "sigma2": variances(beta, kind)}
                 inputs |= {**network(name, T, "slope", "offset"), "target": target, "decoder": decoder}
-                flags = ["target", "off-by-one", "E1", "E2", "decoder"]
+                flags = ["target", "off-by-one", "E2", "decoder"]
                 yield inputs, flags, f"{target}, {f'{levels} levels' if levels else 'Gaussian'}: {note}"
 
 

@@ -130,6 +130,20 @@ SETTINGS: list[tuple[Any, list[int], int, str]] = [
 ]
 
 
+def visible(flags: list[str], t: list[int], T: int) -> list[str]:
+    """Those that show at these times."""
+    hidden = set()
+    if max(t) == 1:
+        hidden |= {"alpha-for-alpha_bar", "alpha_bar-for-alpha"}
+    if min(t) == T:
+        hidden.add("E5")
+    if 1 not in t:
+        hidden |= {"E11", "E9", "z-at-last-step"}
+    if T == 1:
+        hidden.add("off-by-one")
+    return [flag for flag in dict.fromkeys(flags) if flag not in hidden]
+
+
 def _cases(name: str, arrays: Arrays, flags: list[str], first: int) -> Callable[[], Iterator[Draft]]:
     """Every setting whose times are from first on."""
 
@@ -141,8 +155,7 @@ def _cases(name: str, arrays: Arrays, flags: list[str], first: int) -> Callable[
             filled = {
                 key: times if key == "t" else draw(f"{name} {n} {key}", len(t), d) for key in arrays
             }
-            extra = ["off-by-one"] if len(set(times)) > 1 else []
-            yield {"beta": beta, **filled}, [*flags, *extra], note
+            yield {"beta": beta, **filled}, visible(["off-by-one", *flags], times, len(beta)), note
         if first == 0:
             beta, t = UNEVEN, [0, 2]
             filled = {key: t if key == "t" else draw(f"{name} 0 {key}", 2, 2) for key in arrays}
@@ -189,7 +202,7 @@ FUNCTIONS = [
         "N(sqrt(alpha[t] alpha[t-1]) x_prev2, (1 - alpha[t] alpha[t-1]) I), from x_{t-2} to x_t, t >= 2",
         ("x_prev2", "t"),
         MOMENTS,
-        ["root", "E6"],
+        ["root", "scale"],
         first=2,
     ),
     _function(

@@ -160,11 +160,11 @@ def _marginalise() -> Iterator[Draft]:
     def case(a: float, s2: float, b: float, t2: float) -> dict[str, Any]:
         return {"a": a, "s2": s2, "b": b, "t2": t2}
 
-    flags = ["E6", "root", "swapped"]
+    flags = ["scale", "root", "swapped"]
     yield case(0.5, 0.75, 0.25, 2.0), flags, "the inner variance is multiplied by the square of a"
     yield case(-2.0, 0.5, 0.75, 0.25), ["sign"], "a negative slope"
     yield case(0.875, 0.125, 0.5, 0.375), flags, "two steps of a chain"
-    yield case(1.0, 0.25, 1.0, 0.5), ["E6"], "slopes of 1: variances add up"
+    yield case(1.0, 0.25, 1.0, 0.5), ["swapped"], "slopes of 1: variances add up"
     yield case(0.0625, 1.0, 3.0, 4.0), flags, "a small outer slope"
     yield case(4.0, 0.03125, -0.5, 0.0625), flags, "a large outer slope"
 
@@ -190,7 +190,7 @@ def _discretised() -> Iterator[Draft]:
     yield case(256, [[0, 255]], [[-0.9375, 0.96875]], 2.0**-10), ends, "both ends: bins that are open"
     yield case(256, [[0, 255]], [[-1.5, 1.25]], 2.0**-10), ends, "means beyond the ends: almost certain"
     yield case(256, [[0, 255]], [[1.0, -1.0]], 2.0**-8), [*ends, *tail], "ends from far away"
-    yield case(256, [[1, 254]], [[-1.0, 1.0]], 2.0**-12), ends, "the last bins that are closed"
+    yield case(256, [[1, 254]], [[-1.0, 1.0]], 2.0**-12), width, "the last bins that are closed"
     yield case(256, [[10, 200]], [[0.75, -0.5]], 2.0**-12), tail, "a hundred standard deviations away"
     yield case(256, [[10, 200]], [[3.0, -4.0]], 2.0**-14), tail, "five hundred away: the bin underflows"
     yield case(256, [[64, 128]], [[-0.5, 0.0]], 2.0**-24), ["saturated"], "almost certain: a log of 1"

@@ -26,6 +26,7 @@ from tests.vectors.chain import (
     root,
 )
 from tests.vectors.draws import draw, f32
+from tests.vectors.forward import visible
 
 TARGETS = ("eps", "x0", "mean", "v")
 
@@ -115,7 +116,7 @@ def _model_mean() -> Iterator[Draft]:
                 draw(f"model_mean {n} {target}", len(t), d),
             )
             inputs = {"beta": beta, "x_t": x_t, "t": t, "prediction": prediction, "target": target}
-            yield inputs, ["target", *SIGNS[target]], f"{target}: {note}"
+            yield inputs, visible(["target", *SIGNS[target]], t, len(beta)), f"{target}: {note}"
 
 
 def _reverse_variance() -> Iterator[Draft]:
@@ -169,8 +170,12 @@ def _reverse_step() -> Iterator[Draft]:
             x_t, prediction, noise = (draw(f"{name} {k}", len(t), d) for k in ("x", "p", "z"))
             inputs = {"beta": beta, "x_t": x_t, "t": t, "prediction": prediction, "target": target}
             inputs |= {"sigma2": variances(beta, kind), "noise": noise}
-            own = flags if 1 in t else flags[:1]
-            yield inputs, [*own, *SIGNS[target]], f"{target}, variances {kind}: {note}"
+            own = flags if max(t) > 1 else flags[1:]
+            yield (
+                inputs,
+                visible([*own, *SIGNS[target]], t, len(beta)),
+                f"{target}, variances {kind}: {note}",
+            )
     x_t, prediction, noise = (draw(f"reverse_step u {k}", 2, 2) for k in ("x", "p", "z"))
     inputs = {"beta": UNEVEN, "x_t": x_t, "t": [1, 2], "prediction": prediction, "target": "eps"}
     inputs |= {"sigma2": variances(UNEVEN, "unit"), "noise": noise}

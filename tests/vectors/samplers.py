@@ -220,9 +220,10 @@ def _ancestral() -> Iterator[Draft]:
         for target in TARGETS:
             kind, name = ("posterior", "beta", "unit")[n], f"ancestral {n} {target}"
             inputs = _start(name, beta, target, B, d) | {"noise": _noise(name, beta, B, d)}
+            own = flags if kind != "unit" else [flag for flag in flags if flag != "variance-for-std"]
             yield (
                 inputs | {"sigma2": variances(beta, kind)},
-                ["target", *flags],
+                ["target", *own],
                 f"{target}, {kind}: {note}",
             )
     inputs = _start("ancestral one", ONE, "eps", 2, 2) | {"noise": _noise("ancestral one", ONE, 2, 2)}
@@ -234,7 +235,7 @@ def _ancestral() -> Iterator[Draft]:
 
 
 def _ddim() -> Iterator[Draft]:
-    flags = ["ddim-eta", "variance-for-std", "beta-at-visit", "off-by-one"]
+    flags = ["respacing", "off-by-one"]
     for n, (beta, times, B, d, note) in enumerate(VISITS):
         for target in TARGETS:
             if target == "mean" and n == 3:
@@ -242,7 +243,8 @@ def _ddim() -> Iterator[Draft]:
             eta, name = (0.0, 1.0, 0.5, 0.25)[(n + TARGETS.index(target)) % 4], f"ddim {n} {target}"
             inputs = _start(name, beta, target, B, d) | {"noise": _noise(name, beta, B, d)}
             inputs |= {"eta": eta, "times": times}
-            yield inputs, ["target", *flags], f"{target}, eta = {eta:g}: {note}"
+            own = ["ddim-eta", "variance-for-std"] if 0.0 < eta < 1.0 else []
+            yield inputs, ["target", *own, *flags], f"{target}, eta = {eta:g}: {note}"
     for n, (beta, times, B, d, note) in enumerate(
         [*ENDS, (DEEP, [1, 3, 6], 2, 2, "alpha_bar_T of 1e-5")]
     ):
@@ -250,7 +252,7 @@ def _ddim() -> Iterator[Draft]:
         target = "v" if n == 3 else "eps"
         inputs = _start(name, beta, target, B, d) | {"noise": _noise(name, beta, B, d)}
         note = f"{target}, eta = 1: {note}; no noise in the step to the data"
-        yield inputs | {"eta": 1.0, "times": times}, ["z-at-last-step", *flags], note
+        yield inputs | {"eta": 1.0, "times": times}, flags, note
 
 
 def _flow(
@@ -266,8 +268,11 @@ def _flow(
                     if orders != (0,):
                         inputs["order"] = order
                     inputs["times"] = times
+                    # a step of order 2 is not the first, nor the last; for Heun's it may be the first
+                    shows = len(times) > (1 if orders == (0,) else 2)
+                    own = [flag for flag in flags if shows or flag not in ("order", "inverted-ratio")]
                     prefix = target if orders == (0,) else f"{target}, order {order}"
-                    yield inputs, ["target", *flags], f"{prefix}: {note}"
+                    yield inputs, ["target", *own], f"{prefix}: {note}"
 
     return cases
 

@@ -28,6 +28,7 @@ from tests.vectors.chain import (
 from tests.vectors.draws import f32, rounded
 
 Tables = dict[str, Any]
+Exact = Callable[[int, int], list[Fraction]]
 NAMES = ("beta", "alpha_bar", "log_alpha_bar", "one_minus_alpha_bar", "posterior_variance")
 
 
@@ -146,6 +147,11 @@ def ends(T: int, S: int) -> list[Fraction]:
     return [Fraction(T * i, S) for i in range(1, S + 1)]
 
 
+def leading(T: int, S: int) -> list[Fraction]:
+    """What many samplers visit, and none of these functions: from 1 in steps of T // S."""
+    return [Fraction(1 + i * (T // S)) for i in range(S)]
+
+
 def _shares(S: int) -> list[Fraction]:
     return [Fraction(i, S - 1) for i in range(S)] if S > 1 else [Fraction(1)]
 
@@ -178,7 +184,7 @@ def _ends(flags: list[str], smallest: int) -> Iterator[tuple[dict[str, Any], lis
             continue
         at = sorted({0, 1, 2, T // 2, T - 1, T} & {*range(T + 1)})
         note = "T = 1: the schedule is beta_1" if T == 1 else f"T = {T}: beta_T at t = T, the last step"
-        yield {"T": T, **usual, "at": at}, ["off-by-one", *flags], note
+        yield {"T": T, **usual, "at": at}, ["off-by-one", *(flags if T > 2 else [])], note
     if smallest == 1:
         wide = "betas up to 1/2: beta_tilde is far from beta"
         yield {"T": 10, **scale, "at": [*range(11)]}, ["alpha-for-alpha_bar", "E5"], wide
@@ -195,7 +201,8 @@ def _linear() -> Iterator[Draft]:
 
 
 def _scaled() -> Iterator[Draft]:
-    yield from _ends(["missing-scale"], smallest=25)
+    for inputs, flags, note in _ends(["missing-scale"], smallest=25):
+        yield inputs, [] if inputs["T"] == 1000 else flags, note
     last = {"T": 25, "beta_1": HO_1, "beta_T": HO_T, "at": [0, 1, 24, 25]}
     yield last, ["missing-scale"], "beta_T = 0.8 after scaling by 40"
 
@@ -207,7 +214,8 @@ def _quadratic() -> Iterator[Draft]:
 def _sigmoid() -> Iterator[Draft]:
     for width, (inputs, flags, note) in zip((6, 6, 4, 8, 6, 3, 6, 2, 6, 6), _ends([], 1), strict=False):
         at = inputs.pop("at")
-        yield {**inputs, "width": float(width), "at": at}, ["width", *flags], note
+        own = ["width"] if inputs["beta_1"] != inputs["beta_T"] else []
+        yield {**inputs, "width": float(width), "at": at}, [*own, *flags], note
 
 
 def _cosine() -> Iterator[Draft]:
@@ -309,7 +317,7 @@ def _zero_terminal() -> Iterator[Draft]:
     yield {"beta": TINY}, ["cancellation"], "betas of 1e-6: the roots are alike to six digits"
 
 
-def _times(exact: Callable[[int, int], list[Fraction]], flag: str) -> Iterator[Draft]:
+def _times(exact: Exact, flag: str, wrong: Exact) -> Iterator[Draft]:
     pairs = [(1000, 10), (1000, 50), (10, 10), (10, 1), (1, 1), (100, 8), (50, 49), (7, 4), (7, 3)]
     pairs += [(1000, 999), (4000, 100), (12, 11), (20, 6), (1000, 100), (30, 12), (300, 13), (9, 2)]
     for T, S in pairs:
@@ -323,7 +331,8 @@ def _times(exact: Callable[[int, int], list[Fraction]], flag: str) -> Iterator[D
             note += ": T alone"
         elif len({round(time) for time in times}) < S:
             note += ": those that coincide are moved apart"
-        yield {"T": T, "S": S}, [flag, "off-by-one"], note
+        shows = [round(time) for time in wrong(T, S)] != [round(time) for time in times]
+        yield {"T": T, "S": S}, [*([flag] if shows else []), "off-by-one"], note
 
 
 AT = "times, ascending, from 0 to T; tables have T + 1 entries, and these are taken"
@@ -456,7 +465,7 @@ FUNCTIONS = [
         TO_VISIT,
         VISITS,
         uniform_times,
-        lambda: _times(even, "leading-for-linspace"),
+        lambda: _times(even, "leading-for-linspace", leading),
     ),
     Function(
         "quadratic_times",
@@ -465,7 +474,7 @@ FUNCTIONS = [
         TO_VISIT,
         VISITS,
         quadratic_times,
-        lambda: _times(even_roots, "linear-for-quadratic"),
+        lambda: _times(even_roots, "linear-for-quadratic", even),
     ),
     Function(
         "trailing_times",
@@ -474,6 +483,6 @@ FUNCTIONS = [
         TO_VISIT,
         VISITS,
         trailing_times,
-        lambda: _times(ends, "leading-for-trailing"),
+        lambda: _times(ends, "leading-for-trailing", leading),
     ),
 ]
