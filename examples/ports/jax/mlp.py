@@ -27,7 +27,7 @@ def mlp_init(key, d, width=128, layers=3, size=64):
 
 
 def mlp(params, x_t, t, T):
-    """Return h W_out + b_out; h = silu(x_t W + e[t] W_t + b), then h + silu(h W_l + b_l) by layer."""
+    """Return h W_out + b_out; h = silu(x_t W + e[t] W_t + b), then h + silu(h W_l + b_l), ..."""
     embedding = jnp.asarray(time_embedding(T, len(params["time_weight"])), x_t.dtype)[t]
     h = jax.nn.silu(x_t @ params["weight"] + embedding @ params["time_weight"] + params["bias"])
     for weight, bias in zip(params["hidden_weight"], params["hidden_bias"], strict=True):

@@ -419,7 +419,7 @@ class MLP(torch.nn.Module):
             self.register_parameter(name, torch.nn.Parameter(start))
 
     def forward(self, x_t, t):
-        """Return h W_out + b_out; h = silu(x_t W + e[t] W_t + b), then h + silu(h W_l + b_l) by layer."""
+        """Return h W_out + b_out; h = silu(x_t W + e[t] W_t + b), then h + silu(h W_l + b_l), ..."""
         h = F.silu(x_t @ self.weight + self.embedding[t].to(x_t.dtype) @ self.time_weight + self.bias)
         for weight, bias in zip(self.hidden_weight, self.hidden_bias, strict=True):
             h = h + F.silu(h @ weight + bias)
