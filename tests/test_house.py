@@ -154,6 +154,8 @@ def test_no_module_is_long():
     paths = [
         path for room in ("ddpm_np", "backends", "examples") for path in (ROOT / room).rglob("*.py")
     ]
+    # A port is one page of another language's; tests/test_ports.py has its limit.
+    paths = [path for path in paths if "ports" not in path.parts]
     long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in paths}
     assert {name: lines for name, lines in long.items() if lines > 300} == {}
 

@@ -67,10 +67,27 @@ PORTS = {
         programs=("make", "g++"),
         build="make --silent -C {ports}/cpp OUT={built} CXXFLAGS=-O0",
     ),
+    "pytorch": Port(
+        runner="{python} {ports}/pytorch/runner.py",
+        sample="{python} {ports}/pytorch/sample.py",
+        lacks={*IMAGES, "affine_log_likelihood"},
+        modules=("torch",),
+    ),
+    "jax": Port(
+        runner="{python} {ports}/jax/runner.py",
+        sample="{python} {ports}/jax/sample.py",
+        lacks={*IMAGES, "affine_log_likelihood"},
+        modules=("jax",),
+    ),
 }
 
 
-@pytest.fixture(scope="module", params=PORTS)
+def with_peers(name):
+    """Ports that need another framework are compared with where the peers are."""
+    return pytest.param(name, marks=pytest.mark.peers) if PORTS[name].modules else name
+
+
+@pytest.fixture(scope="module", params=map(with_peers, PORTS))
 def port(request, tmp_path_factory):
     """A port that is ready to run, its commands filled in."""
     row = PORTS[request.param]
@@ -257,3 +274,27 @@ def test_cpp_readme_compiles_to_27(tmp_path):
     x0, noise = np.full((2, 3), 0.5), np.ones((2, 3))
     x_t = ddpm.q_sample(ddpm.linear_schedule(1000), x0, np.array([1, 1000]), noise)
     assert np.array(printed.split(), float) == pytest.approx(x_t.ravel(), rel=4 * 2.0**-24)
+
+
+# --- Python alone ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.name)
+def test_python_never_imports_ddpm_np(path):
+    assert not re.search(r"(?m)^\s*(import|from) ddpm_np\b", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kind", ["json", "safetensors"])
+def test_python_reads_both_exports(trained, tmp_path, kind, monkeypatch):
+    if kind == "safetensors":
+        pytest.importorskip("safetensors")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    exported = importlib.import_module("exported")
+    _, _, folder = trained
+    network = export(folder / "checkpoint.npz", kind, tmp_path / f"network.{kind}")
+    beta, weights, configuration = exported.read_network(tmp_path / f"network.{kind}")
+    assert configuration == {"target": "eps"}
+    assert np.array_equal(beta, network.beta[1:])
+    assert weights.keys() == network.weights.keys()
+    for name, array in network.weights.items():
+        assert (weights[name].dtype, weights[name].tobytes()) == (array.dtype, array.tobytes())
