@@ -65,14 +65,13 @@ TRIED_PORTS = (
     Port("pytorch", PYTHON, "runner.py", ("ddpm.py",), ("serving.py",)),
 )
 
-UNREACHED = {
-    **dict.fromkeys(("initMlp", "normal"), "it draws the first weights, and vectors have none drawn"),
-}
+UNREACHED = dict.fromkeys(("initMlp", "normal"), "it draws the first weights, and vectors give them")
 """Definitions that no vector reaches, and why."""
 
 EQUIVALENT = {
     ("linear", "j <= y.length"): "JavaScript drops what is written behind the end of a vector",
-    ("linearBackward", " <= "): "the same",
+    ("linearBackward", "j <= m; j++) dbias"): "the same",
+    ("linearBackward", "i <= x.length"): "the same",
     ("logMass", "sqrt(start + 80)"): "a longer interval, and nothing lies in what it adds",
     ("fixedPoint", "(change) < enough"): "a limit that nobody meets exactly",
     ("fixedPoint", "round <= 1000"): "one round more before it gives up",
