@@ -11,7 +11,7 @@ from tests.vectors.cases import Function, index, whole, written
 
 FOLDER = Path(__file__).parents[2] / "ddpm_np" / "testing" / "vectors" / "v1"
 FAMILIES = (
-    *("schedules", "forward", "reverse", "losses", "gaussians", "bound", "samplers"),
+    *("schedules", "visits", "forward", "reverse", "losses", "gaussians", "bound", "samplers"),
     "networks",
 )
 """Modules, each with its FUNCTIONS, in the order of the index."""

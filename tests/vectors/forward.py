@@ -155,7 +155,7 @@ def _cases(name: str, arrays: Arrays, flags: list[str], first: int) -> Callable[
             filled = {
                 key: times if key == "t" else draw(f"{name} {n} {key}", len(t), d) for key in arrays
             }
-            yield {"beta": beta, **filled}, visible(["off-by-one", *flags], times, len(beta)), note
+            yield {"beta": beta, **filled}, visible([*flags, "off-by-one"], times, len(beta)), note
         if first == 0:
             beta, t = UNEVEN, [0, 2]
             filled = {key: t if key == "t" else draw(f"{name} 0 {key}", 2, 2) for key in arrays}

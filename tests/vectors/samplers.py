@@ -235,7 +235,9 @@ def _ancestral() -> Iterator[Draft]:
 
 
 def _ddim() -> Iterator[Draft]:
-    flags = ["respacing", "off-by-one"]
+    def flags(times: list[int], beta: Any) -> list[str]:
+        return ["off-by-one", *(["beta-at-visit"] if len(times) < len(beta) else [])]
+
     for n, (beta, times, B, d, note) in enumerate(VISITS):
         for target in TARGETS:
             if target == "mean" and n == 3:
@@ -244,7 +246,7 @@ def _ddim() -> Iterator[Draft]:
             inputs = _start(name, beta, target, B, d) | {"noise": _noise(name, beta, B, d)}
             inputs |= {"eta": eta, "times": times}
             own = ["ddim-eta", "variance-for-std"] if 0.0 < eta < 1.0 else []
-            yield inputs, ["target", *own, *flags], f"{target}, eta = {eta:g}: {note}"
+            yield inputs, ["target", *own, *flags(times, beta)], f"{target}, eta = {eta:g}: {note}"
     for n, (beta, times, B, d, note) in enumerate(
         [*ENDS, (DEEP, [1, 3, 6], 2, 2, "alpha_bar_T of 1e-5")]
     ):
@@ -252,7 +254,7 @@ def _ddim() -> Iterator[Draft]:
         target = "v" if n == 3 else "eps"
         inputs = _start(name, beta, target, B, d) | {"noise": _noise(name, beta, B, d)}
         note = f"{target}, eta = 1: {note}; no noise in the step to the data"
-        yield inputs | {"eta": 1.0, "times": times}, flags, note
+        yield inputs | {"eta": 1.0, "times": times}, flags(times, beta), note
 
 
 def _flow(
