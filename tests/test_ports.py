@@ -5,6 +5,7 @@ A port is a row of PORTS. It is skipped where what it needs is not installed.
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -298,3 +299,26 @@ def test_python_reads_both_exports(trained, tmp_path, kind, monkeypatch):
     assert weights.keys() == network.weights.keys()
     for name, array in network.weights.items():
         assert (weights[name].dtype, weights[name].tobytes()) == (array.dtype, array.tobytes())
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(("name", "framework"), [("pytorch", "torch"), ("jax", "jax")])
+def test_python_readme_trains_and_samples(tmp_path, name, framework):
+    pytest.importorskip(framework)
+    readme = (FOLDER / name / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?m)(?:^(?: {4}.*)?\n)+", readme)
+    code = [re.sub("(?m)^ {4}", "", block) for block in blocks if " import " in block]
+    assert len(code) == 2
+    shown = "\nassert x_t.shape == (8, 2)", "\nprint(float(abs(x_0).mean()), float(loss))"
+    for block, end in zip(code, shown, strict=True):
+        (tmp_path / "readme.py").write_text(block.replace("range(2000)", "range(20)") + end)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", tmp_path / "readme.py"],
+            env={**os.environ, "PYTHONPATH": str(FOLDER / name)},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    size, loss = map(float, done.stdout.split())
+    assert 0.1 < size < 10.0
+    assert 0.0 < loss < 3.0

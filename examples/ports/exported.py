@@ -33,7 +33,7 @@ def array_at(content, dtype, shape, data_offsets):
 
 
 def read_noise(source, T, weights):
-    """Read x_T, shape (B, d), and noise, (T + 1, B, d), from JSON; or draw them for a number of samples."""
+    """Read x_T, shape (B, d), and noise, (T + 1, B, d), from JSON; or draw so many."""
     dtype = weights["weight"].dtype
     if source.isdigit():
         shape = (T + 2, int(source), len(weights["weight"]))

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddpm_np.testing.vectors import Report, VectorsError, load
+from ddpm_np.testing.vectors import VectorsError, load
+from ddpm_np.testing.vectors._judging import judge
+from ddpm_np.testing.vectors._port import Port as Asked
 from ddpm_np.testing.vectors._port import check_port
 from ddpm_np.testing.vectors._protocols import Json
 from tests.campaigns.cases import Case
@@ -63,14 +65,13 @@ TRIED_PORTS = (
     Port("pytorch", PYTHON, "runner.py", ("ddpm.py",), ("serving.py",)),
 )
 
-UNREACHED = {
-    **dict.fromkeys(("initMlp", "normal"), "it draws the first weights, and vectors have none drawn"),
-}
+UNREACHED = dict.fromkeys(("initMlp", "normal"), "it draws the first weights, and vectors give them")
 """Definitions that no vector reaches, and why."""
 
 EQUIVALENT = {
     ("linear", "j <= y.length"): "JavaScript drops what is written behind the end of a vector",
-    ("linearBackward", " <= "): "the same",
+    ("linearBackward", "j <= m; j++) dbias"): "the same",
+    ("linearBackward", "i <= x.length"): "the same",
     ("logMass", "sqrt(start + 80)"): "a longer interval, and nothing lies in what it adds",
     ("fixedPoint", "(change) < enough"): "a limit that nobody meets exactly",
     ("fixedPoint", "round <= 1000"): "one round more before it gives up",
@@ -82,6 +83,7 @@ EQUIVALENT = {
     ("klIsotropic", "distance2(mean_2, mean_1)"): "a distance is the same from the other side",
     ("normalLogDensity", "distance2(mean, x)"): "the same",
     ("ddimSample", "eta >= 0"): "eta = 0 times noise",
+    ("ddim_invert", "signal[t - 1] / signal[s]"): "another start of the iteration",
     ("ddimSample", "i >= 1"): "the variance of the last step, beta_tilde_1, is 0",
 }
 """Mistakes that change nothing that a port promises: the definition, part of the wrong line; and why."""
@@ -104,12 +106,12 @@ def prepare(folder: Path, numbers: Sequence[int]) -> dict[int, Mutant]:
         wanted = [n for n in numbers if k * EACH <= n < (k + 1) * EACH]
         if not wanted or not port.is_there:
             continue
-        report = _ask(port, PORTS, [f.name for f in load()])
+        report = check_port(port.command(PORTS), load(), Json(), "float64", SECONDS)
         if not report.ok:
             raise RuntimeError(f"the {port.folder} port fails before anything is planted:\n{report}")
         claimed = {result.case.function for result in report.having("passed")}
-        mutants = choose(port, claimed, EACH)
-        chosen |= {n: mutants[n - k * EACH] for n in wanted if n - k * EACH < len(mutants)}
+        mutants = dict(enumerate(choose(port, claimed, max(wanted) - k * EACH + 1), k * EACH))
+        chosen |= {n: mutants[n] for n in wanted if n in mutants}
     return chosen
 
 
@@ -124,28 +126,27 @@ def try_case(case: Case, context: dict[int, Mutant]) -> None:
     path = case.folder / port.folder / mutant.source
     before = path.read_text(encoding="utf-8")
     path.write_text(mutant.site.plant(before), encoding="utf-8")
-    if failed_functions(port, case.folder, mutant.right):
+    if first_failure(port, case.folder, mutant.right):
         case.note(f"of {port.folder} shown by the right function")
         return
-    others = failed_functions(port, case.folder, [f.name for f in load()])
-    what = f"only {', '.join(sorted(others)[:3])} fails" if others else "nothing fails"
+    other = first_failure(port, case.folder, [f.name for f in load()])
+    what = f"{other} fails, not itself" if other else "nothing fails"
     right, wrong = mutant.site.change(before)
     where = f"{port.folder}/{mutant.source}, {mutant.site.definition}, {mutant.site.kind}"
     detail = f"- {right}\n      + {wrong}\n      right: {', '.join(mutant.right[:6])}"
     case.expect(False, f"{where}: {what}", detail)
 
 
-def failed_functions(port: Port, folder: Path, functions: Sequence[str]) -> set[str]:
-    """The functions with a vector that fails; all, if the port does not even start."""
+def first_failure(port: Port, ports: Path, functions: Sequence[str]) -> str | None:
+    """The first of these functions with a vector that fails, or all if the port does not start."""
     try:
-        report = _ask(port, folder, functions)
+        with Asked(port.command(ports), Json(), "float64", SECONDS) as asked:
+            for function in load(functions):
+                if any(result.status == "failed" for result in judge([function], asked.ask, "float64")):
+                    return function.name
     except VectorsError:
-        return set(functions)
-    return {result.case.function for result in report.failed}
-
-
-def _ask(port: Port, ports: Path, functions: Sequence[str]) -> Report:
-    return check_port(port.command(ports), load(functions), Json(), "float64", SECONDS)
+        return "all"
+    return None
 
 
 # --- which mistakes -----------------------------------------------------------------------------
