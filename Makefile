@@ -17,12 +17,13 @@ JOBS ?= auto
 # The tests run side by side: one BLAS thread each.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-peers vectors vectors-check campaign bench bench-gpu check unit format clean help
+.PHONY: demo test test-peers test-ports vectors vectors-check campaign bench bench-gpu check unit format clean help
 
 help:
 	@echo 'make demo        install into $(VENV), train on the swiss roll, draw it (a minute)'
 	@echo 'make test        install into $(VENV), run every check (minutes)'
 	@echo 'make test-peers  the same against PyTorch, which is installed for it'
+	@echo 'make test-ports  run the ports of examples/ports whose tools are there (node, g++, torch, jax)'
 	@echo 'make vectors     write the test vectors again, byte for byte; vectors-check only compares (minutes)'
 	@echo 'make campaign    kill, damage, fill and misuse it at random, and count what goes wrong (a quarter of an hour)'
 	@echo 'make bench       time it beside PyTorch, on an idle machine (a quarter of an hour)'
@@ -45,6 +46,9 @@ unit: $(VENV)/.test
 
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest -n $(JOBS) -m peers
+
+test-ports: $(VENV)/.peers
+	$(BIN)/python -m pytest -n $(JOBS) tests/test_ports.py
 
 vectors: $(VENV)/.test
 	$(BIN)/python -m tests.vectors
