@@ -11,22 +11,24 @@ GPU  := $(filter cuda12 cuda13,$(CUDA))
 comma := ,
 DEMO_EXTRAS := numba$(if $(GPU),$(comma)$(GPU))
 # Without a GPU the CUDA kernels are still compiled, by NVRTC.
-TEST_EXTRAS := numba,test,data,$(or $(GPU),nvrtc)
+TEST_EXTRAS := numba,test,data,export,$(or $(GPU),nvrtc)
 
 JOBS ?= auto
 # The tests run side by side: one BLAS thread each.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test test-peers campaign bench bench-gpu check unit format clean help
+.PHONY: demo test test-peers test-ports vectors vectors-check campaign bench bench-gpu check unit format clean help
 
 help:
 	@echo 'make demo        install into $(VENV), train on the swiss roll, draw it (a minute)'
 	@echo 'make test        install into $(VENV), run every check (minutes)'
 	@echo 'make test-peers  the same against PyTorch, which is installed for it'
+	@echo 'make test-ports  run the ports of examples/ports whose tools are there (node, g++, torch, jax)'
+	@echo 'make vectors     write the test vectors again, byte for byte; vectors-check only compares (minutes)'
 	@echo 'make campaign    kill, damage, fill and misuse it at random, and count what goes wrong (a quarter of an hour)'
 	@echo 'make bench       time it beside PyTorch, on an idle machine (a quarter of an hour)'
 	@echo 'make bench-gpu   the same on an NVIDIA GPU'
-	@echo 'make format      rewrite the sources in the project'"'"'s style, and set the links of docs/equations.md'
+	@echo 'make format      rewrite the sources in the project'"'"'s style, and set the links and tables of docs'
 	@echo 'make clean       remove what these made, except runs/'
 
 demo: $(VENV)/.demo
@@ -45,6 +47,15 @@ unit: $(VENV)/.test
 test-peers: $(VENV)/.peers
 	$(BIN)/python -m pytest -n $(JOBS) -m peers
 
+test-ports: $(VENV)/.peers
+	$(BIN)/python -m pytest -n $(JOBS) tests/test_ports.py
+
+vectors: $(VENV)/.test
+	$(BIN)/python -m tests.vectors
+
+vectors-check: $(VENV)/.test
+	$(BIN)/python -m tests.vectors --check
+
 campaign: $(VENV)/.test
 	$(BIN)/python -m tests.campaigns
 
@@ -58,6 +69,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python tests/map_links.py
+	$(BIN)/python -m tests.vectors_table
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

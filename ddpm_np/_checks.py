@@ -146,11 +146,12 @@ def as_floats(name: str, values: object, wanted: str = "hold real numbers") -> N
     """Return real numbers, in an array or in nested sequences, as a new host float64 array."""
     check_plain(name, values)
     try:
-        array = np.array(values)
+        array = np.asarray(values)  # copied below
     except (TypeError, ValueError, RuntimeError):  # the last from arrays on other devices
         array = np.array(None)
     if array.dtype.kind not in "iufc":
-        raise TypeError(f"{name} must {wanted}, got {describe(values)}")
+        where = ", which NumPy cannot read: copy it to the host" if is_array_api_obj(values) else ""
+        raise TypeError(f"{name} must {wanted}, got {describe(values)}{where * (array.ndim == 0)}")
     if array.dtype.kind == "c":
         raise TypeError(f"{name} must be real, got dtype {array.dtype}")
     if array.dtype.itemsize > 8:

@@ -8,7 +8,7 @@ All but the first take fewer steps than the chain has, along ``times``:
 Parameters that they share:
 
 predict : callable (x_t, t) -> array of the shape of x_t
-    The network; ``t`` is an int. If it has an attribute T, as those of
+    The network; ``t`` is an int, and x_t is to be left as it is. If it has an attribute T, as those of
     :func:`ddpm_np.runs.evaluation.predictor` have, that must be the schedule's.
 x_T : array, shape (B, ...)
     Standard normal draws, the prior (30).

@@ -105,7 +105,8 @@ class Recipe:
         T = getattr(self.denoiser, "T", self.schedule.T)
         if T != self.schedule.T:
             raise ValueError(
-                f"denoiser must be made for the schedule's T = {self.schedule.T}, got T = {T}"
+                f"denoiser must be made for the schedule's T = {self.schedule.T}, got T = {T}; once "
+                "trained, it serves shorter chains by respacing (respaced_predictor)"
             )
         settle(self, ema_decay=check_real("ema_decay", self.ema_decay, 0.0, 1.0, closed=True))
         if self.ema_decay == 1.0:

@@ -8,14 +8,21 @@ samples by the Bayes-optimal denoiser, on that schedule and on one that reaches 
 trained network's. Takes three minutes on an idle core.
 """
 
+if __name__ == "__main__":
+    import _signals
+
+    _signals.exit_at_once("toys.py")  # until run_command takes over
+
 import argparse
 import math
-import os
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more are slower for matrices this small
+# _command_line before NumPy: it sets BLAS threads
+from _command_line import integer, new_parser, run_command
 
+# isort: split
 import numpy as np
 from scipy.special import ndtr
 
@@ -38,16 +45,27 @@ class Toy(NamedTuple):
     bayes_eps: Callable[[ddpm.Schedule, np.ndarray, int], np.ndarray]
 
 
-def main() -> None:
-    """Print a row for each toy."""
-    parser = argparse.ArgumentParser(description="2-D toys as they are commonly run.")
-    parser.add_argument("toys", nargs="*", help=f"some of {', '.join(TOYS)}; default: all")
-    parser.add_argument("--data", type=int, default=100_000, help="points of the data")
-    parser.add_argument("--samples", type=int, default=10_000, help="points drawn from each model")
-    parser.add_argument("--steps", type=int, default=10_000, help="gradient steps")
-    options = parser.parse_args()
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    return run_command("toys.py", parse, run, arguments)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse and check the command line; a mistake is one sentence and exit status 2."""
+    parser = new_parser("2-D toys as they are commonly run.")
+    add = parser.add_argument
+    add("toys", nargs="*", help=f"some of {', '.join(TOYS)}; default: all")
+    add("--data", type=integer(NEIGHBOURS + 1), default=100_000, help="points of the data")
+    add("--samples", type=integer(NEIGHBOURS), default=10_000, help="points drawn from each model")
+    add("--steps", type=integer(1), default=10_000, help="gradient steps")
+    options = parser.parse_args(arguments)
     if unknown := {*options.toys} - {*TOYS}:
         parser.error(f"there is no toy {', '.join(sorted(unknown))}, only {', '.join(TOYS)}")
+    return options
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print a row for each toy."""
     print("| toy | fresh data | Bayes, T = 100 as common | network, same | Bayes, beta for T = 100 |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in options.toys or TOYS:
@@ -146,4 +164,4 @@ def toys() -> dict[str, Toy]:
 TOYS = toys()
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns import bad_arguments, base_arguments, mutated_files
+from tests.campaigns import bad_arguments, base_arguments, mutated_files, mutation_rules
 from tests.campaigns.__main__ import CAMPAIGNS, main
 from tests.campaigns.cases import load, run_campaign
 
@@ -18,7 +18,7 @@ FEW = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CAMPAIGNS)
+@pytest.mark.parametrize("name", sorted({*FEW}))
 def test_a_few_cases_end_well(name, capsys):
     status = main(["--only", name, "--cases", str(FEW[name]), "--workers", "0"])
     said = capsys.readouterr().out
@@ -29,7 +29,7 @@ def test_a_few_cases_end_well(name, capsys):
 def test_every_campaign_is_in_the_table():
     """A module that no command runs would be forgotten."""
     folder = Path(base_arguments.__file__).parent
-    helpers = {"__main__", "base_arguments", "cases", "runs"}
+    helpers = {"__main__", "base_arguments", "cases", "mutation_rules", "runs"}
     assert {path.stem for path in folder.glob("*.py")} - helpers == {*CAMPAIGNS}
     for name in CAMPAIGNS:
         assert load(name).TRIED
@@ -71,3 +71,40 @@ def test_a_function_that_fails_in_its_own_words_is_found(tmp_path, monkeypatch):
     kinds = {fault.kind for fault in found.faults}
     assert "elbo.bits_per_dim(nll): AttributeError" in kinds
     assert "elbo.bits_per_dim(dimensions): TypeError that names no argument" in kinds
+
+
+SOURCE = {
+    "javascript": """
+/** x_t = sqrt(alpha_bar[t]) x_0, not - 1. */
+export const qMoments = (s, x0, t) => [mix(sqrt(s.alpha[t]), x0, -1, t), "a - b"]; // - 2
+""",
+    "python": '''
+def q_moments(self, x0):
+    """M2 (22): sqrt(alpha_bar) - x_0."""
+    return self.alpha_bar.sqrt() * x0, max(0.5, x0)  # - 2
+''',
+}
+
+
+@pytest.mark.parametrize(
+    ("language", "wrong"),
+    [
+        ("javascript", "[mix((s.alpha[t]), x0, -1, t),"),
+        ("javascript", "[mix(sqrt(s.alphaBar[t]), x0, -1, t),"),
+        ("javascript", "[mix(sqrt(s.alpha[t - 1]), x0, -1, t),"),
+        ("python", "return self.alpha_bar * x0, max(0.5, x0)"),
+        ("python", "return self.alpha.sqrt() * x0, max(0.5, x0)"),
+        ("python", "return self.alpha_bar.sqrt() * x0, min(0.5, x0)"),
+    ],
+)
+def test_rules_of_mutation_change_the_code_alone(language, wrong):
+    source = SOURCE[language]
+    found = mutation_rules.sites(source)
+    changed = {site.plant(source) for site in found}
+    assert len(changed) == len(found)
+    assert any(wrong in text for text in changed)
+    kept = ("sqrt(alpha_bar[t]) x_0, not - 1.", '"a - b"', "M2 (22): sqrt(alpha_bar) - x_0", "- 2")
+    for text in changed:
+        assert text != source
+        assert [part in text for part in kept] == [part in source for part in kept]
+    assert {site.definition for site in found} <= {"qMoments", "q_moments"}

@@ -95,8 +95,9 @@ def test_every_sampler_takes_every_target(example, name, target):
     ("values", "message"),
     [
         (np.ones((2, 2)), "must hold variances, shape (d,), got shape (2, 2)"),
-        (np.array([1.0, 0.0]), "must hold variances between 1e-12 and 1e12"),
-        (np.array([1.0, np.nan]), "must hold variances between 1e-12 and 1e12"),
+        (np.array([1.0, 0.0]), "must hold variances between 1e-10 and 1e12"),
+        (np.array([1.0, 9e-11]), "must hold variances between 1e-10 and 1e12"),
+        (np.array([1.0, np.nan]), "must hold variances between 1e-10 and 1e12"),
     ],
 )
 def test_a_bad_spectrum_is_one_sentence(example, tmp_path, capsys, values, message):
@@ -108,3 +109,11 @@ def test_a_bad_spectrum_is_one_sentence(example, tmp_path, capsys, values, messa
     assert captured.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
     assert example.main(["--spectrum", str(tmp_path / "none.npy")]) == 2
+
+
+@pytest.mark.parametrize("variances", [[1e-10], [1e12], [1e-10, 1e12]])
+def test_the_widest_spectra_have_a_chain(example, tmp_path, variances):
+    """What is let in has tables in float64, and errors that are finite."""
+    np.save(tmp_path / "wide.npy", variances)
+    found = example.gaussian_errors(example.read_spectrum(tmp_path / "wide.npy"), "log-snr")
+    assert np.all(np.isfinite([*found.values()]))

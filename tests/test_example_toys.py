@@ -57,11 +57,24 @@ def test_a_row_has_its_columns_in_order(example):
     assert abs(scaled - fresh) < common - fresh
 
 
-def test_wrong_words_are_one_sentence(example, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["toys.py", "dino"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dino"], "there is no toy dino, only line, moons"),
+        (["--data", "5"], "argument --data: must be an integer, at least 6, got '5'"),
+        (["--samples", "4"], "argument --samples: must be an integer, at least 5, got '4'"),
+        (["--steps", "0"], "argument --steps: must be an integer, at least 1, got '0'"),
+    ],
+)
+def test_wrong_words_are_one_sentence(example, capsys, arguments, message):
     with pytest.raises(SystemExit, match="2"):
-        example.main()
-    assert "there is no toy dino, only line, moons" in capsys.readouterr().err
+        example.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_the_least_that_can_be_asked_for(example, capsys):
+    assert example.main(["line", "--data", "6", "--samples", "5", "--steps", "1"]) == 0
+    assert capsys.readouterr().out.count("\n") == 3
 
 
 def test_the_moons_are_those_with_their_noise(example):

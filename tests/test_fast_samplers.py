@@ -12,10 +12,13 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 import ddpm_np
+from backends import get_backend
 from ddpm_np.exact import mixture_1d_exact
 from ddpm_np.flow import ddim_invert
-from ddpm_np.guidance import respaced_predictor
+from ddpm_np.guidance import clipped, guided, respaced_predictor
+from ddpm_np.nn import Adam, MLPDenoiser, Ops, constant_rate
 from ddpm_np.reverse import made_for, reverse_variance
+from ddpm_np.runs.evaluation import predictor
 from ddpm_np.samplers import ancestral_sample, ddim_sample, dpm_solver_sample, heun_sample
 from ddpm_np.schedules import (
     cosine_schedule,
@@ -27,6 +30,7 @@ from ddpm_np.schedules import (
     uniform_times,
 )
 from ddpm_np.targets import eps_from_mean, eps_from_v, eps_from_x0, training_target
+from ddpm_np.training import Recipe
 from tests.strategies import EPS, MILD, TARGETS, assert_within, eps_of, schedules
 
 rng = np.random.default_rng(0)
@@ -249,6 +253,53 @@ def test_targets_say_the_same(target):
         got, expected = (sample(s, f, x_T, target=k) for f, k in ((predict, target), (
             lambda x_t, t: LAW.bayes_eps(s, x_t, t), "eps")))  # fmt: skip
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_guided_and_clipped_predictions_end_in_the_range(name):
+    """What is done to a prediction is the sampler's x_0, whatever the network predicts."""
+    s, x_T = linear_schedule(100, 1e-3, 0.1), rng.standard_normal((30, 1))
+    noise = np.random.default_rng(2).standard_normal((101, 30, 1))
+
+    def predict(x_t, t):
+        return LAW.bayes_eps(s, x_t, t)
+
+    wrapped = clipped(s, guided(predict, lambda x_t, t: 1.02 * predict(x_t, t), 0.5), "eps", -0.4, 0.4)
+
+    def by_hand(x_t, t):
+        x0 = (x_t - s.sqrt_one_minus_alpha_bar[t] * 0.99 * predict(x_t, t)) / s.sqrt_alpha_bar[t]
+        return np.clip(x0, -0.4, 0.4)
+
+    def sample(f):
+        times = [2, 10, 40, 100]
+        if name == "ddim, eta":
+            return ddim_sample(s, f, x_T, eta=0.7, noise=lambda t: noise[t], times=times, target="x0")
+        return SAMPLERS[name](s, f, x_T, times=times, target="x0")
+
+    found = sample(wrapped)
+    np.testing.assert_allclose(found, sample(by_hand), rtol=0, atol=1e-12)
+    assert 0.39 < np.max(np.abs(found)) <= 0.4 + 1e-14
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_backends_network_is_sampled_in_float32(name, backend):
+    """As with the array-generic operations in float64, to float32's rounding."""
+    if backend == "numba":
+        pytest.importorskip("numba")
+    recipe = Recipe(MILD, MLPDenoiser(2, MILD.T, 16, 2, 8), Adam(constant_rate(1e-3)))
+    params = 0.3 * np.random.default_rng(4).standard_normal(recipe.layout.size)
+    x_T, z = np.tile(X_T, (100, 1)), np.tile(NOISE, (1, 100, 1))
+
+    def sample(ops, dtype):
+        more = {"eta": 0.7, "noise": lambda t: z[t].astype(dtype)} if name == "ddim, eta" else {}
+        walk = ddim_sample if more else SAMPLERS[name]
+        return walk(MILD, predictor(recipe, params.astype(dtype), ops), x_T.astype(dtype), **more)
+
+    found, expected = sample(get_backend(backend).ops, "float32"), sample(Ops(), "float64")
+    assert found.dtype == np.float32
+    # Ten steps, each through a network of a few dozen roundings.
+    assert_within(found, expected, 2000 * eps_of("float32") * np.max(np.abs(expected)))
 
 
 # --- what is asked, and what is returned ---------------------------------------------------

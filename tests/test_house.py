@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "runs": [*MATHEMATICS, "training", "nn", "data.files"],  # one set of guards reads every file
     "plotting": [*MATHEMATICS, "runs.files"],
     "testing": [*MATHEMATICS, "data", "estimators", "exact", "identities"],
+    "testing.vectors": [*MATHEMATICS, "training", "nn", "exact"],  # whose networks answer too
     "_moved": [],
 }
 
@@ -77,7 +78,8 @@ def may_import(name, other):
     if other in order and room in order:
         return order.index(other) < order.index(room)
     own = other.partition(".")[0] == room
-    return own or any(f"{other}.".startswith(f"{allowed}.") for allowed in MAY_IMPORT[room])
+    corner = max((key for key in MAY_IMPORT if f"{name}.".startswith(f"{key}.")), key=len)
+    return own or any(f"{other}.".startswith(f"{allowed}.") for allowed in MAY_IMPORT[corner])
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name])
@@ -152,6 +154,8 @@ def test_no_module_is_long():
     paths = [
         path for room in ("ddpm_np", "backends", "examples") for path in (ROOT / room).rglob("*.py")
     ]
+    # A port is one page of another language's; tests/test_ports.py has its limit.
+    paths = [path for path in paths if "ports" not in path.parts]
     long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in paths}
     assert {name: lines for name, lines in long.items() if lines > 300} == {}
 

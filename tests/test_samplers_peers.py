@@ -8,11 +8,14 @@ Where the two differ, and why:
 * "leading" spacing does not start at T.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 
 from ddpm_np.samplers import ddim_sample, dpm_solver_sample, heun_sample
 from ddpm_np.schedules import (
+    check_visits,
     linear_schedule,
     schedule_from_alpha_bar,
     trailing_times,
@@ -146,3 +149,10 @@ def test_ddim_from_zero_terminal_snr(target):
     assert_close(
         walk(theirs, 20, X_T), ddim_sample(schedule, network, X_T, times=times, target=target), 20
     )
+
+
+def test_times_may_be_theirs():
+    """A tensor on the host, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(check_visits(torch.asarray([3, 700, T]), T), [3, 700, T])

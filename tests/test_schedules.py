@@ -499,6 +499,16 @@ def test_times_even_in_log_snr_increase_to_the_last(data, s):
     np.testing.assert_array_equal(check_visits(times, s.T), times)
 
 
+def test_times_may_be_an_array_of_any_library_on_the_host():
+    strict = pytest.importorskip("array_api_strict")
+    np.testing.assert_array_equal(check_visits(strict.asarray([2, 3, 7]), 7), [2, 3, 7])
+    elsewhere = strict.asarray([2, 3, 7], device=strict.Device("device1"))
+    with pytest.raises(
+        TypeError, match=r"times must hold .*, which NumPy cannot read: copy it to the host"
+    ):
+        check_visits(elsewhere, 7)
+
+
 def test_times_are_where_their_formulas_say():
     assert uniform_times(1000, 5).tolist() == [1, 251, 500, 750, 1000]
     assert quadratic_times(1000, 5).tolist() == [1, 63, 251, 563, 1000]

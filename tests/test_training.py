@@ -730,7 +730,9 @@ def test_a_batch_is_cut_by_its_rows_and_their_pixels():
 
 def test_parts_that_do_not_fit_are_refused():
     recipe = make_recipe()
-    with pytest.raises(ValueError, match=f"denoiser must be made for the schedule's T = {T}, got T = 7"):
+    with pytest.raises(
+        ValueError, match=f"denoiser must be made for the schedule's T = {T}, got T = 7; .* by respacing"
+    ):
         dataclasses.replace(recipe, denoiser=MLPDenoiser(2, 7))
     with pytest.raises(
         ValueError, match=f"denoiser must be made for the schedule's T = 30, got T = {T}"

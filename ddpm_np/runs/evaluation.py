@@ -85,7 +85,7 @@ def elbo_in_chunks(
     noise : callable t -> host array of the shape of x0
         Standard normal draws; asked once for each chunk, so a pure function of t.
     asarray, to_numpy : callable
-        Bring host arrays to where ``predict`` computes, and results back.
+        Bring host arrays to where ``predict`` computes, in its dtype, and results back.
 
     Returns
     -------
@@ -103,8 +103,9 @@ def elbo_in_chunks(
 
     def draw(t: int, chunk: slice) -> Array:
         eps = noise(t)
-        if getattr(eps, "shape", None) != x0.shape:  # asarray may bring both to another dtype
-            raise ValueError(f"noise must return the shape of x0, {x0.shape}, got {describe(eps)}")
+        check_arrays(noise=eps)
+        if eps.shape != x0.shape:
+            raise ValueError(f"noise must have the shape of x0, {x0.shape}, got {eps.shape}")
         return asarray(eps[chunk])
 
     size = max(1, TERMS_AT_A_TIME // (check_schedule(schedule).T + 1))

@@ -5,7 +5,8 @@ Describe yours by a few methods (:class:`Implementation`), then ask::
     print(check_identities(MyAdapter()))
 
 or ``python -m ddpm_np.testing my_module:MyAdapter``. docs/porting.md says how to write the
-adapter and how to read the report. Hypothesis strategies are in ``ddpm_np.testing.strategies``.
+adapter and how to read the report. Hypothesis strategies are in ``ddpm_np.testing.strategies``, and test
+vectors for ports in any language in ``ddpm_np.testing.vectors``.
 """
 
 from ddpm_np.testing.adapters import Reference

@@ -1,0 +1,96 @@
+"""What the flags of a case stand for: the mistake that it usually means if that case fails."""
+
+MEANINGS = {
+    # the errata of the documents, as docs/errata.md numbers them
+    "E1": "alpha_t is missing in the denominator of the weight, as (35) is printed (E1)",
+    "E2": "1 - alpha_bar stands without its square root, as M1 (19) is printed (E2)",
+    "E5": "alpha_bar is the product up to T, not up to t (E5)",
+    "E6": "the variance of a sum is made of squared means, not of variances (E6)",
+    "E9": "the last step is taken for t = 0, not t = 1 (E9)",
+    "E10": "the weight has alpha_bar for alpha, or lacks (1 - alpha)^2 (E10)",
+    "E11": "the first step, from x_0, is left out or treated apart (E11)",
+    # one quantity for another
+    "alpha-for-alpha_bar": "alpha is taken for alpha_bar",
+    "alpha_bar-for-alpha": "alpha_bar is taken for alpha",
+    "variance-for-std": "a variance is taken for a standard deviation, or the other way round",
+    "mean-for-sum": "a mean is taken for a sum, or the other way round, or over the wrong axes",
+    "swapped": "two arguments, coefficients or parts are swapped",
+    "target": "the network's prediction is taken for another target",
+    # schedules and visited times
+    "float32-product": "alpha_bar is a running product in float32: add logarithms in float64",
+    "missing-scale": "beta is not scaled by 1000 / T",
+    "scaled-linear-name": "beta itself is linear, not its root; diffusers calls this one scaled_linear",
+    "width": "the sigmoid runs over another range than -width to width",
+    "half": "a half is missing: the ratio is that of variances, not of standard deviations",
+    "ratio": "beta is not 1 - alpha_bar[t] / alpha_bar[t-1]",
+    "underflow": "alpha_bar underflows, and its logarithm is taken from it",
+    "beta-at-visit": "beta of the short chain is that of the long one at the visited time",
+    "identity": "a chain that visits all times is changed",
+    "leading-for-linspace": "the times do not run from 1 to T: diffusers' leading, not linspace",
+    "leading-for-trailing": "the times do not end at T: diffusers' leading, not trailing",
+    "linear-for-quadratic": "the times are even, not their roots",
+    # variances and weights
+    "kind": "the variances are those of another kind",
+    "zero-variance": "beta_tilde at t = 1, which is 0, is not replaced by that at t = 2",
+    "arithmetic-mean": "the learned variance is an arithmetic mean, not the geometric one",
+    "inverted-ratio": "the ratio of variances is upside down",
+    "min-for-max": "a minimum is a maximum, or the other way round",
+    "weight-of-eps": "the weight is that of another target",
+    # densities and decoders
+    "missing-half": "a factor of 1/2 is missing",
+    "missing-log-2pi": "log(2 pi) is missing",
+    "std-for-variance": "a standard deviation is taken for a variance, or the other way round",
+    "inverse": "a covariance stands where its inverse should, or the other way round",
+    "decoder": "L_0 is that of another decoder",
+    "bin-width": "the bins have another width than 2 / (levels - 1)",
+    "open-ends": "the bins of the lowest and the highest level are closed",
+    "far-tail": "far out, both distribution functions are rounded to 0 or 1",
+    "saturated": "a probability next to 1 is rounded before its logarithm is taken",
+    # what is done to a prediction
+    "guidance-scale": "guidance w is not (1 + w) conditional - w unconditional",
+    # slips of a formula
+    "root": "a square root is missing, or one too many",
+    "sign": "a sign is wrong",
+    "factor-2": "a factor of 2 is missing",
+    "off-by-one": "an index is off by one: times count from 1, tables from t = 0",
+    "scale": "a factor is missing or applied twice",
+    "cancellation": "digits are lost in a difference of nearly equal numbers: use log1p and expm1",
+    "overflow": "an intermediate result overflows or underflows",
+    "order": "things are taken in the wrong order",
+    "clip": "a number is limited where it should not be, or is not where it should",
+    # loops
+    "z-at-last-step": "noise is added in the last step, to t = 0",
+    "skips-last-step": "the loop ends before t = 1, or starts below T",
+    "ddim-eta": "eta enters wrongly: sigma is proportional to it, not sigma^2",
+    "inverse-asked-at-s": "the network is asked at x_s, the end that is known, in place of x_t",
+    # networks, channels last
+    "batch": "the examples of a batch see each other",
+    "bias-correction": "Adam's moments are not divided by 1 - beta^step, or step counts from 0",
+    "decoupled-decay": "weight decay goes through the moments, as L2 does, not beside them",
+    "embedding-frequency": "the frequencies of the embedding are others: 10000^(-(i - 1) / (size / 2))",
+    "embedding-order": "sines and cosines alternate, or the cosines come first",
+    "embedding-scale": "t is not scaled to 1000 t / T",
+    "epsilon": "epsilon is at another place, missing or another number",
+    "flipped": "the kernel is flipped: a convolution of signal processing, not a correlation",
+    "group-order": "the channels of a group are not adjacent",
+    "head-order": "a head's channels are not adjacent, or queries, keys and values are mixed",
+    "loss-weight": "the weight of an example is missing, or divided out",
+    "missing-bias": "a bias is missing, or added twice",
+    "modulation": "the embedding's scale is not added to 1, or not between the norm and the shift",
+    "momentum": "a moment is started, decayed or mixed wrongly",
+    "padding": "the image's edge is not padded by zeros",
+    "pooling": "pixels are pooled or repeated another way",
+    "residual": "what goes around a layer is missing, or comes from the wrong place",
+    "skip": "the 1 x 1 weights beside a block are missing, or used where channels stay the same",
+    "slope": "the derivative is that of another function",
+    "softmax": "the softmax is over another axis, or lacks its scale",
+    "start": "the average starts from zero, not from the first parameters",
+    "transposed": "a matrix is transposed: weights are (inputs, outputs)",
+    "unbiased-variance": "the variance is divided by n - 1, not by n",
+    "warm-up": "a young average does not forget faster: min(decay, (1 + step) / (10 + step))",
+}
+
+
+def meaning(flag: str) -> str:
+    """Spell out a flag; one that is unknown stands for itself."""
+    return MEANINGS.get(flag, flag)
