@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpm_np._checks import as_path, check_choice, check_flag
 from ddpm_np.data.files import LONGEST_LINE, FileError, shown
 from ddpm_np.runs.checkpoint import CheckpointError, read_archive
 from ddpm_np.runs.files import atomic_write, parse_json
@@ -57,7 +58,8 @@ def export(
     OSError
         If the file cannot be written.
     """
-    pack, unpack = KINDS[kind]
+    pack, unpack = KINDS[check_choice("kind", kind, tuple(KINDS))]
+    out = as_path("out", out)
     network = read_network(checkpoint, raw=raw)
     if os.path.realpath(out) == os.path.realpath(checkpoint):
         raise ExportError(f"--out must not be the checkpoint itself, {shown(out)}")
@@ -66,14 +68,15 @@ def export(
         raise ExportError(f"{shown(out)} was not written: as {kind} it would read otherwise")
     with atomic_write(out) as file:
         file.write(content)
-    if Path(out).read_bytes() != content:
+    if out.read_bytes() != content:
         raise ExportError(f"{shown(out)} reads otherwise than it was written: do not use it")
     return network
 
 
 def read_network(checkpoint: str | os.PathLike[str], *, raw: bool = False) -> Network:
     """Read the weights of a checkpoint, averaged or raw, in plain layout."""
-    arrays, about = read_archive(Path(checkpoint))
+    check_flag("raw", raw)
+    arrays, about = read_archive(as_path("checkpoint", checkpoint))
     tree = "params/" if raw else "average/"
     weights = {
         name.removeprefix(tree): _plain(array)
