@@ -724,8 +724,8 @@ schedules/respacing.py: beta of the long chain
 > test_schedules.py::test_a_respaced_chain_has_the_marginals_of_the_long_one
 
 guidance.py: the short chain's time
-- visits[check_times(i, S, x_t.shape[0]) - 1]
-+ np.asarray(check_times(i, S, x_t.shape[0]))
+- visits[check_times(t, S, x_t.shape[0]) - 1]
++ visits[check_times(t, S, x_t.shape[0]) - 2]
 > test_fast_samplers.py::test_a_respaced_predictor_asks_at_the_long_chains_times
 
 samplers.py: trajectory backwards

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtri_exp
 
 from ddpm_np._arrays import Table
 from ddpm_np.gaussians import LOG_2PI
@@ -30,6 +29,8 @@ def mixture_tail(x: Table, weights: Table, means: Table, std: float) -> tuple[Ta
 
     log F(x) = log(sum over k of weights[k] * Phi((x - means[k]) / std))
     """
+    from scipy.special import log_ndtr  # slow to import
+
     z, log_weights = (x[:, None] - means) / std, np.log(weights)
     log_tail = np.logaddexp.reduce(log_weights + log_ndtr(z), axis=1)
     log_density = np.logaddexp.reduce(log_weights - 0.5 * z**2, axis=1) - np.log(std) - 0.5 * LOG_2PI
@@ -43,6 +44,8 @@ def mixture_quantile(log_tail: Table, weights: Table, means: Table, std: float) 
     or would not halve the step before last, in the gaps between components, the bracket is halved.
     """
     # The quantile of a mixture lies between those of its components.
+    from scipy.special import ndtri_exp  # slow to import
+
     far = std * ndtri_exp(log_tail)  # to 1e-12
     slack = 1e-11 * np.abs(far) + EPS * (np.max(np.abs(means)) + std)
     low, high = np.min(means) + far - slack, np.max(means) + far + slack
