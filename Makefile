@@ -45,7 +45,7 @@ unit: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS)
 
 test-peers: $(VENV)/.peers
-	$(BIN)/python -m pytest -n $(JOBS) -m peers
+	$(BIN)/python -m pytest -n $(JOBS) -m peers --ignore tests/test_ports.py
 
 test-ports: $(VENV)/.peers
 	$(BIN)/python -m pytest -n $(JOBS) tests/test_ports.py

@@ -43,9 +43,9 @@ def mixture_quantile(log_tail: Table, weights: Table, means: Table, std: float) 
     By Newton's method, which far out converges from anywhere. Where a step would leave the bracket
     or would not halve the step before last, in the gaps between components, the bracket is halved.
     """
-    # The quantile of a mixture lies between those of its components.
     from scipy.special import ndtri_exp  # slow to import
 
+    # The quantile of a mixture lies between those of its components.
     far = std * ndtri_exp(log_tail)  # to 1e-12
     slack = 1e-11 * np.abs(far) + EPS * (np.max(np.abs(means)) + std)
     low, high = np.min(means) + far - slack, np.max(means) + far + slack
