@@ -12,8 +12,8 @@ from tests.campaigns.cases import load, run_campaign
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
 FEW = {
-    **{"kills": 1, "mutated_files": 100, "hostile_files": 3, "bad_arguments": 500},
-    **{"stops": 1, "full_disk": 2, "two_writers": 1},
+    **{"kills": 1, "mutated_files": 100, "hostile_files": 3, "bad_arguments": 250},
+    **{"stops": 1, "full_disk": 1, "two_writers": 1},
 }
 
 

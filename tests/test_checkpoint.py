@@ -163,16 +163,16 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(path, record_property):
     content, whole = path.read_bytes(), bits(load(path))
     rng = np.random.default_rng(0)
     directory = content.index(b"PK\x01\x02")
-    places = [*rng.integers(0, len(content), 400), *rng.integers(directory, len(content), 200)]
+    places = [*rng.integers(0, len(content), 200), *rng.integers(directory, len(content), 100)]
     refused = []
     for place in places:
         damaged = bytearray(content)
         damaged[place] ^= 1 << rng.integers(8)
         refused.append(outcome(path, bytes(damaged), whole))
-    record_property("refused of 400 anywhere", sum(refused[:400]))
-    record_property("refused of 200 in the directory", sum(refused[400:]))
+    record_property("refused of 200 anywhere", sum(refused[:200]))
+    record_property("refused of 100 in the directory", sum(refused[200:]))
     # The rest are times, attributes and padding of the zip format, which hold nothing.
-    assert sum(refused) > 300
+    assert sum(refused) > 150
 
 
 def test_a_flipped_bit_in_an_array_is_always_refused(path):
