@@ -31,7 +31,7 @@ NETWORK = {"hidden_size": 8, "hidden_layers": 1, "timesteps": 25}
 SWISS_ROLL = {"steps": 30, "batch_size": 16, **NETWORK, "samples": 50, "backend": "numpy"}
 U_NET = {"channels": 8, "timesteps": 10, "learning_rate": 0.01, "levels": 5}
 DIGITS = {"steps": 12, "batch_size": 8, **U_NET, "samples": 6, "backend": "numpy"}
-TIMINGS = {f"{name}_seconds" for name in ("train", "sample", "bound", "baselines")} | {
+TIMINGS = {f"{name}_seconds" for name in ("train", "sample", "bound", "flow", "baselines")} | {
     "steps_per_second"
 }
 PATIENCE = 60.0
